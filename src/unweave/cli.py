@@ -1,0 +1,387 @@
+"""The command line: every command parses, calls and prints, and decides nothing else.
+
+A library user can do the same: the calls are in `unweave.pipeline`, the choice of files in `unweave.batch`.
+"""
+
+import dataclasses
+import itertools
+import logging
+import os
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+import unweave
+from unweave import console, hub
+from unweave.batch import find_recordings, looks_like_file, plan, queries_of, tell_apart
+from unweave.errors import UnknownNameError, UsageError
+from unweave.work import Voice, edit_one, load_engine, separate_all
+
+if TYPE_CHECKING:
+    from unweave.pipeline.files import OutputOptions
+
+
+class Commands(TyperGroup):
+    """Commands by name, with a word for those who leave the command out."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that `args` begin with.
+
+        Raises:
+            UsageError: there is none of that name.
+        """
+        word = args[0] if args else ""
+        if not word or ctx.resilient_parsing or self.get_command(ctx, word):
+            return super().resolve_command(ctx, args)
+        if looks_like_file(word) or Path(word).exists():
+            raise UsageError(
+                f"{word!r} is a file and not a command; to take it apart, name the sounds: "
+                f'unweave separate {shlex.quote(word)} "a sound"'
+            )
+        raise UnknownNameError("command", word, self.list_commands(ctx))
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=False,
+    rich_markup_mode=None,  # plain help: quicker, and the same in a pipe
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="""\b
+Examples:
+  unweave separate street.wav "dog barking" "rain"          one track per sound, and the rest
+  unweave separate recordings/ "birds chirping" -r -o out   a folder and its sub-folders
+  unweave extract interview.mp4 "a woman talking" -o her.wav
+  unweave remove call.m4a "keyboard typing" -o clean.wav
+  unweave models list
+
+\b
+Exit codes: 0 done, 1 unexpected error, 2 usage, 3 some of several inputs failed, 4 unreadable input,
+5 model unavailable, 6 memory or device, 7 output exists or cannot be written, 130 interrupted.""",
+)
+models_app = typer.Typer(cls=TyperGroup, no_args_is_help=False, rich_markup_mode=None)
+app.add_typer(
+    models_app, name="models", help="The weights that come along: what there is, and how good it is."
+)
+
+Queries = Annotated[
+    list[str] | None,
+    typer.Option("--query", "-Q", metavar="TEXT", help="A sound, whatever it looks like; repeatable."),
+]
+Not = Annotated[str, typer.Option("--not", metavar="TEXT", help="What the sound must not be.")]
+Spans = Annotated[
+    list[str] | None,
+    typer.Option("--span", metavar="START-END", help="Seconds in which it sounds; repeatable."),
+]
+ModelName = Annotated[
+    str, typer.Option("--model", "-m", metavar="NAME|FILE", help="See `unweave models list`.")
+]
+Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda|mps", help="Where to compute.")]
+Format = Annotated[
+    str | None, typer.Option("--format", metavar="EXT", help="Of the tracks, for example wav or flac.")
+]
+Subtype = Annotated[str | None, typer.Option("--subtype", help="Sample format, for example PCM_24 or FLOAT.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+Threads = Annotated[
+    int | None, typer.Option("--threads", min=1, metavar="N", help="Processor threads to use.")
+]
+Offline = Annotated[bool, typer.Option("--offline", help="Never reach for the network.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable answers and errors on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        console.put(f"unweave {unweave.__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def start(
+    ctx: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Take any recording apart: say in plain words what to keep, get it and everything else."""
+    if ctx.invoked_subcommand is None:
+        console.put(ctx.get_help())
+
+
+@app.command()
+def separate(
+    words: Annotated[
+        list[str], typer.Argument(metavar="FILES QUERIES", help="Files or folders, then sounds.")
+    ],
+    query: Queries = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder; each recording gets one in it.")] = Path(
+        "separated"
+    ),
+    negative: Not = "",
+    span: Spans = None,
+    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Search sub-folders too.")] = False,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Leave finished ones alone.")
+    ] = False,
+    overwrite: Overwrite = False,
+    filename: Annotated[
+        str | None,
+        typer.Option("--filename", metavar="TEMPLATE", help="With {index} {stem} {track} {model} {ext}."),
+    ] = None,
+    format: Format = None,
+    subtype: Subtype = None,
+    model: ModelName = hub.DEFAULT,
+    device: Device = "auto",
+    threads: Threads = None,
+    offline: Offline = False,
+    json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """One track per sound, and one with the rest.
+
+    \b
+    unweave separate street.wav "dog barking" "rain" -o out
+    unweave separate recordings/ "birds chirping" --recursive --skip-existing --json
+
+    Together the tracks are the recording.
+
+    The first word is a file or folder. So is every other one that exists or looks like a file (a slash in it,
+    or the extension of a recording); the rest are sounds. Names that begin with a dash go after `--`.
+    """
+    files, texts = tell_apart(words)
+    queries = queries_of([*texts, *(query or ())], negative, _spans(span))
+    jobs = plan(find_recordings(files, recursive, skip=out), out)
+    options = _options(format, subtype, filename, overwrite, skip_existing)
+    _set_up(threads, offline, verbose)
+    voice = Voice(json, quiet)
+    separator = load_engine(model, device, queries, voice)
+    raise typer.Exit(separate_all(jobs, queries, separator, options, model, voice))
+
+
+@app.command()
+def extract(
+    file: Annotated[Path, typer.Argument(help="One recording.")],
+    text: Annotated[
+        str, typer.Argument(metavar="QUERY", help="The sound to keep, for example 'a dog barking'.")
+    ],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="File or folder to write to.")] = None,
+    negative: Not = "",
+    span: Spans = None,
+    overwrite: Overwrite = False,
+    format: Format = None,
+    subtype: Subtype = None,
+    model: ModelName = hub.DEFAULT,
+    device: Device = "auto",
+    threads: Threads = None,
+    offline: Offline = False,
+    json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Keep one sound of a recording.
+
+    \b
+    unweave extract interview.mp4 "a woman talking" -o her.wav
+    """
+    (query,) = queries_of([text], negative, _spans(span))
+    options = _options(format, subtype, None, overwrite, False)
+    _set_up(threads, offline, verbose)
+    edit_one(file, query, out, options, (model, device), Voice(json, quiet))
+
+
+@app.command()
+def remove(
+    file: Annotated[Path, typer.Argument(help="One recording.")],
+    text: Annotated[str, typer.Argument(metavar="QUERY", help="The sound to take out, for example 'rain'.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="File or folder to write to.")] = None,
+    negative: Not = "",
+    span: Spans = None,
+    overwrite: Overwrite = False,
+    format: Format = None,
+    subtype: Subtype = None,
+    model: ModelName = hub.DEFAULT,
+    device: Device = "auto",
+    threads: Threads = None,
+    offline: Offline = False,
+    json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Take one sound out of a recording.
+
+    \b
+    unweave remove call.m4a "keyboard typing" -o clean.wav
+    """
+    (query,) = queries_of([text], negative, _spans(span))
+    options = _options(format, subtype, None, overwrite, False)
+    _set_up(threads, offline, verbose)
+    edit_one(file, dataclasses.replace(query, keep=False), out, options, (model, device), Voice(json, quiet))
+
+
+@models_app.callback(invoke_without_command=True)
+def models(ctx: typer.Context) -> None:
+    """The weights that come along: what there is, and how good it is."""
+    if ctx.invoked_subcommand is None:
+        list_models()
+
+
+@models_app.command("list")
+def list_models(json: AsJson = False) -> None:
+    """A table of all of them."""
+    if json:
+        return console.put_json([_facts(weights) for weights in hub.WEIGHTS.values()])
+    rows = [
+        (
+            f"{weights.name}{' (default)' if weights.name == hub.DEFAULT else ''}",
+            f"{weights.parameters / 1e6:.1f} M",
+            f"{_facts(weights)['bytes'] / 1e6:.1f} MB",
+            weights.licence,
+            ", ".join(f"{name} {score:g}" for name, score in weights.scores.items()),
+        )
+        for weights in hub.WEIGHTS.values()
+    ]
+    for line in console.table(("name", "parameters", "size", "licence", "scores"), rows):
+        console.put(line)
+    return None
+
+
+@models_app.command("info")
+def describe_model(
+    name: Annotated[str, typer.Argument(help="As in the list.")], json: AsJson = False
+) -> None:
+    """The model card: trained on what, how good, bad at what."""
+    if json:
+        console.put_json(_facts(hub.find(name)) | {"card": hub.card(name)})
+    else:
+        console.put(hub.card(name))
+
+
+@app.command()
+def doctor(
+    model: ModelName = hub.DEFAULT,
+    device: Device = "auto",
+    threads: Threads = None,
+    offline: Offline = False,
+    json: AsJson = False,
+) -> None:
+    """See whether all is well here: versions, device, codecs, weights, a second of work."""
+    from unweave.doctor import examine
+
+    _set_up(threads, offline, verbose=False)
+    checks = []
+    for check in examine(model, device):
+        checks.append(check)
+        if not json:
+            console.put(f"{'ok  ' if check.ok else 'BAD '} {check.name:<13} {check.detail}")
+    if json:
+        console.put_json(
+            {"ok": all(check.ok for check in checks), "checks": [vars(check) for check in checks]}
+        )
+    raise typer.Exit(next((check.exit_code for check in checks if not check.ok), 0))
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="A TOML file, for example one of configs/.")],
+    data: Annotated[Path, typer.Option("--data", help="Folder of the training sounds.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for checkpoints and logs.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where the last run in that folder ended.")
+    ] = False,
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Stop after so many updates.")] = None,
+    threads: Threads = None,
+    verbose: Verbose = False,
+) -> None:
+    """Train weights of your own.
+
+    \b
+    unweave train configs/opensep-small.toml --data sounds/ --out runs/mine
+    """
+    _set_up(threads, offline=False, verbose=verbose)
+    from unweave.train.recipes.opensep import train as run
+
+    folder = out or Path("runs") / config.stem
+    weights = run(config, data, folder, resume=resume, steps=steps, report=console.say_entry)
+    console.put(str(weights))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and leave with its exit code. Only faults of ours show a traceback."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in itertools.takewhile(lambda word: word != "--", words)
+    try:
+        try:
+            code = app(words, prog_name="unweave", standalone_mode=False)
+            if code == console.INTERRUPTED:  # what typer makes of Ctrl-C, where it does not raise Abort
+                raise KeyboardInterrupt
+        except console.ClosedPipe:
+            raise
+        except (KeyboardInterrupt, typer.Abort):
+            code = console.report(KeyboardInterrupt("interrupted"), as_json)
+        except Exception as error:
+            code = console.report(_named(error), as_json)
+    except console.ClosedPipe:
+        code = console.CLOSED_PIPE
+    raise SystemExit(code or 0)
+
+
+def _named(error: Exception) -> Exception:
+    """What typer finds wrong with the words typed, as an error of ours."""
+    if hasattr(error, "format_message"):
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "unweave"
+        return UsageError(f"{error.format_message()} See: {command} --help")
+    return error
+
+
+def _set_up(threads: int | None, offline: bool, verbose: bool) -> None:
+    """Settings of the whole process; before anything heavy is imported, which reads some of them once."""
+    if offline:
+        os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
+    console.say_warnings()
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.WARNING, format="%(name)s: %(message)s")
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def _spans(texts: Sequence[str] | None) -> tuple[tuple[float, float], ...]:
+    """START-END in seconds, each.
+
+    >>> _spans(["1.5-3", "10-12"])
+    ((1.5, 3.0), (10.0, 12.0))
+    """
+    found = []
+    for text in texts or ():
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)", text.strip())
+        if not match:
+            raise UsageError(f"--span wants START-END in seconds, for example 1.5-3, got {text!r}")
+        found.append((float(match[1]), float(match[2])))
+    return tuple(found)
+
+
+def _options(
+    format: str | None, subtype: str | None, filename: str | None, overwrite: bool, skip_existing: bool
+) -> "OutputOptions":
+    from unweave.pipeline.files import OutputOptions
+
+    given = {"filename": filename} if filename else {}
+    return OutputOptions(format, subtype, overwrite=overwrite, skip_existing=skip_existing, **given)
+
+
+def _facts(weights: hub.Weights) -> dict[str, Any]:
+    path = hub.FOLDER / weights.file
+    return dataclasses.asdict(weights) | {
+        "default": weights.name == hub.DEFAULT,
+        "path": str(path),
+        "bytes": path.stat().st_size if path.exists() else 0,
+    }
