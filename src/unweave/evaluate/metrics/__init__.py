@@ -1,0 +1,1 @@
+"""Numbers for estimates. Every one says what it means where it means nothing."""
