@@ -1,0 +1,1 @@
+"""Where examples come from: manifests of labelled clips, and mixtures drawn from them."""

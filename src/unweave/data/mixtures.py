@@ -1,0 +1,200 @@
+"""Mixtures drawn on the fly from labelled clips, with the questions to ask about them.
+
+Each mixture is a function of a seed and its number, so that training resumes with the very data it
+would have seen, and a validation set is the same in every run.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+
+import torch
+from torch import Tensor
+
+from unweave.data.manifest import DecodedClips
+
+PHRASES = (
+    "the sound of {}",
+    "sound of {}",
+    "{} sound",
+    "a {}",
+    "the {}",
+    "{} in the background",
+    "{} can be heard",
+    "only the {}",
+    "noise of {}",
+    "someone recorded {}",
+)
+GRID = 4000  # samples; lengths that an FFT resamples quickly are multiples of it
+
+
+@dataclass(frozen=True)
+class MixingConfig:
+    """How training mixtures are drawn."""
+
+    seconds: float = 3.056  # length of a mixture; 192 frames of 512 samples at 32 kHz, less one
+    sources: tuple[float, ...] = (0.6, 0.25, 0.15)  # chance of 2, 3, 4 sources
+    gain_db: float = 8.0  # each source lies within +- this of the first, over the whole mixture
+    queries: int = 3  # asked about each mixture
+    absent: float = 0.75  # chance that the last of them asks for what is not there
+    pair: float = 0.15  # chance that a query asks for two sources at once, where there are three
+    evenness: float = 0.35  # labels are drawn by (number of clips) ** this; 0 = all alike
+    speed: float = 0.2  # clips are played up to this share faster or slower, pitch and all
+    low_pass: float = 0.3  # chance that the whole mixture is cut at 3 to 12 kHz
+    tilt_db: float = 6.0  # each source's spectrum is tilted and bent by up to this
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """One drawn item: sources, and for each query its words and which sources it asks for."""
+
+    sources: Tensor  # (K, T) linear samples, K <= 4
+    texts: tuple[str, ...]  # Q queries
+    wanted: Tensor  # (Q, K) 1 where a query asks for a source; a row of zeros is an absent query
+    cutoff_hz: float  # everything above is to be removed; 0 = nothing
+
+
+class Labels:
+    """What is known of the training labels: other names, how they sound, which of them overlap.
+
+    Two labels overlap if a listener could call them the same, or if one may hold the other; the table
+    comes with the package. They are never mixed, nor is one asked for as absent while the other plays.
+    """
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        source = resources.files("unweave.data").joinpath("labels.json")
+        known = json.loads(source.read_text(encoding="utf-8"))
+        self.names = sorted(set(labels))
+        self.number = {name: index for index, name in enumerate(self.names)}
+        self.other_names = [tuple(known.get(name, {}).get("names", ())) for name in self.names]
+        self.sounds_like = [str(known.get(name, {}).get("sounds_like", "")) for name in self.names]
+        self.overlap = torch.eye(len(self.names), dtype=torch.bool)
+        for index, name in enumerate(self.names):
+            for other in known.get(name, {}).get("overlaps", ()):
+                if other in self.number:
+                    self.overlap[index, self.number[other]] = True
+        words = [set(re.findall(r"[a-z]{3,}", name)) for name in self.names]
+        for one, mine in enumerate(words):
+            for two, others in enumerate(words):
+                if mine & others:
+                    self.overlap[one, two] = True
+
+    def wording(self, label: int, draw: torch.Generator) -> str:
+        """One of the ways to ask for a label: as it is, in a phrase, by another name, by its sound."""
+        name, kind = self.names[label], _uniform(draw)
+        if kind < 0.4:
+            return name
+        if kind < 0.75 and self.other_names[label]:
+            name = self.other_names[label][_integer(len(self.other_names[label]), draw)]
+        if 0.6 < kind < 0.85:
+            return PHRASES[_integer(len(PHRASES), draw)].format(name)
+        if kind > 0.93 and self.sounds_like[label]:
+            return self.sounds_like[label]
+        if kind > 0.85 and self.sounds_like[label]:
+            return f"{name}: {self.sounds_like[label]}"
+        return name
+
+
+class Mixer:
+    """Draws mixtures of different labels from decoded clips."""
+
+    def __init__(self, clips: DecodedClips, config: MixingConfig, seed: int) -> None:
+        self.clips, self.config, self.seed = clips, config, seed
+        self.labels = Labels([clip.label for clip in clips.clips])
+        self.of_label: list[list[int]] = [[] for _ in self.labels.names]
+        for index, clip in enumerate(clips.clips):
+            self.of_label[self.labels.number[clip.label]].append(index)
+        self.weights = torch.tensor([len(found) for found in self.of_label]).double() ** config.evenness
+        self.length = round(config.seconds * clips.sample_rate)
+
+    def draw(self, number: int) -> Mixture:
+        """Mixture `number` of this seed."""
+        draw = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
+        config = self.config
+        count = 2 + int(torch.multinomial(torch.tensor(config.sources), 1, generator=draw))
+        labels = self._different(count, draw)
+        count = len(labels)
+        sources = torch.stack([self._source(label, draw) for label in labels])
+        power = sources.square().mean(1, keepdim=True).clamp(min=1e-12)
+        gains = (torch.rand(count, 1, generator=draw) * 2 - 1) * config.gain_db
+        gains[0] = 0
+        sources = sources * (10 ** (gains / 20) / power.sqrt())
+        texts, wanted = self._questions(labels, draw)
+        cut = _uniform(draw) < config.low_pass
+        cutoff = 3000 * 4 ** _uniform(draw) if cut else 0.0
+        return Mixture(sources, tuple(texts), wanted, cutoff)
+
+    def _different(self, count: int, draw: torch.Generator) -> list[int]:
+        free, chosen = self.weights.clone(), []
+        for _ in range(count):
+            if not free.any():  # a small corpus may have no further label that overlaps none of these
+                break
+            label = int(torch.multinomial(free, 1, generator=draw))
+            chosen.append(label)
+            free[self.labels.overlap[label]] = 0
+        return chosen
+
+    def _questions(self, labels: list[int], draw: torch.Generator) -> tuple[list[str], Tensor]:
+        """Words and wanted sources of every query: distinct sources first, then perhaps an absent one."""
+        config, count = self.config, len(labels)
+        order = torch.randperm(count, generator=draw).tolist()
+        texts, wanted = [], torch.zeros(config.queries, count)
+        for row in range(config.queries):
+            free = self.weights.masked_fill(self.labels.overlap[labels].any(0), 0)
+            if row == config.queries - 1 and _uniform(draw) < config.absent and free.any():
+                texts.append(self.labels.wording(int(torch.multinomial(free, 1, generator=draw)), draw))
+                continue
+            asked = [order[row % count]]
+            if count > 2 and _uniform(draw) < config.pair:
+                asked.append(order[(row + 1) % count])
+            wanted[row, asked] = 1
+            texts.append(" and ".join(self.labels.wording(labels[source], draw) for source in asked))
+        return texts, wanted
+
+    def _source(self, label: int, draw: torch.Generator) -> Tensor:
+        """(T,) a stretch of a random clip of `label`, where it sounds, sped up, slowed down or bent."""
+        found = self.of_label[label]
+        clip = self.clips[found[_integer(len(found), draw)]]
+        change = 1 + self.config.speed * (2 * _uniform(draw) - 1)
+        wanted = max(1, round(self.length * change / GRID)) * GRID
+        stretch = _sounding(clip, wanted, draw)
+        spectrum = torch.fft.rfft(stretch)
+        spectrum = _fit(spectrum, self.length // 2 + 1) * _bend(
+            self.length // 2 + 1, self.config.tilt_db, draw
+        )
+        return torch.as_tensor(torch.fft.irfft(spectrum, self.length))
+
+
+def _sounding(clip: Tensor, length: int, draw: torch.Generator) -> Tensor:
+    """`length` samples of a clip around a moment drawn by loudness; short clips are placed at random."""
+    if len(clip) <= length:
+        before = _integer(length - len(clip) + 1, draw)
+        return torch.nn.functional.pad(clip, (before, length - len(clip) - before))
+    frame = 1600
+    level = clip[: len(clip) // frame * frame].view(-1, frame).square().mean(1).sqrt()
+    moment = int(torch.multinomial(level + 1e-6 + 0.1 * level.mean(), 1, generator=draw)) * frame
+    start = min(max(0, moment - _integer(length, draw)), len(clip) - length)
+    return clip[start : start + length]
+
+
+def _fit(spectrum: Tensor, bins: int) -> Tensor:
+    return torch.nn.functional.pad(spectrum[:bins], (0, max(0, bins - len(spectrum))))
+
+
+def _bend(bins: int, tilt_db: float, draw: torch.Generator) -> Tensor:
+    """(bins,) smooth gain over frequency, five random points on a mel-like axis joined by lines."""
+    points = (torch.rand(5, generator=draw) * 2 - 1) * tilt_db / 2
+    place = torch.linspace(0, 1, bins).sqrt() * 3.999
+    low = place.long()
+    curve = points[low] + (points[low + 1] - points[low]) * (place - low)
+    return torch.as_tensor(10 ** (curve / 20))
+
+
+def _uniform(draw: torch.Generator) -> float:
+    return float(torch.rand((), generator=draw))
+
+
+def _integer(below: int, draw: torch.Generator) -> int:
+    return int(torch.randint(below, (), generator=draw))

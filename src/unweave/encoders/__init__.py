@@ -1,0 +1,1 @@
+"""Queries to vectors and tokens: the text side of every engine."""

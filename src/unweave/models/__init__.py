@@ -1,0 +1,1 @@
+"""Networks: tensors to tensors. Each file is one architecture, its config and its own blocks."""

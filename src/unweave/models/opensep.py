@@ -1,0 +1,311 @@
+"""The OpenSep separator, small: a U-Net over band levels that is told in words what to keep.
+
+After Mahmud and Marculescu, "OpenSep: Leveraging Large Language Models with Textual Inversion for Open
+World Audio Separation" (EMNLP 2024): a U-Net on the mixture's spectrogram with self-attention and
+cross-attention to the text's tokens, which predicts a ratio mask. Ours differs where a CPU is to keep
+pace: the way down does not see the query, so it is computed once for all queries of a recording; bins
+are merged into bands, single bins low down and ever wider ones above; a gate beside the mask
+says how sure the network is that the sound is there at all.
+"""
+
+import functools
+import itertools
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+FLOOR = 1e-8  # power relative to the mixture's mean, 80 dB down: below it nothing is heard
+
+
+@dataclass(frozen=True)
+class OpenSepConfig:
+    """Shape of the network. Two trained checkpoints differ in nothing else."""
+
+    sample_rate: int = 32_000  # Hz
+    fft_size: int = 2048  # samples of one frame, Hann window
+    hop: int = 512  # samples between frames
+    bands: int = 128  # of the mask, merged from fft_size // 2 + 1 bins
+    widths: tuple[int, ...] = (32, 64, 128, 192)  # channels per level; each halves bands and frames
+    heads: int = 6  # of every attention
+    layers: int = 2  # transformer layers in the deepest level, on each of the two ways
+    text_dim: int = 384  # size of a text token, 384 for all-MiniLM-L6-v2
+    dropout: float = 0.0  # share of channels and token features silenced while training
+
+    def __post_init__(self) -> None:
+        if self.bands % self.stride:
+            raise ValueError(f"bands must be a multiple of {self.stride}, 2 per level; got {self.bands}")
+        if self.widths[-1] % self.heads:
+            raise ValueError(
+                f"the deepest width must be a multiple of heads; got {self.widths}, {self.heads}"
+            )
+
+    @property
+    def stride(self) -> int:
+        """Frames are padded to a multiple of this, bands have to be one."""
+        return int(2 ** len(self.widths))
+
+
+@functools.cache
+def band_edges(bins: int, bands: int) -> tuple[int, ...]:
+    """First bin of every band, and `bins` at the end: single bins, then a constant ratio.
+
+    The number of single bins is the smallest that leaves no band empty.
+
+    >>> band_edges(9, 5)
+    (0, 1, 2, 3, 5, 9)
+    """
+    for single in range(1, bands):
+        ratio = (bins / single) ** (1 / (bands - single))
+        if single * (ratio - 1) >= 1:
+            break
+    else:
+        raise ValueError(f"cannot merge {bins} bins into {bands} bands")
+    upper = [round(single * ratio**step) for step in range(bands - single + 1)]
+    return (*range(single), *upper)
+
+
+def band_matrix(bins: int, bands: int) -> Tensor:
+    """(bands, bins) of 0 and 1: which bins each band adds up."""
+    edges = band_edges(bins, bands)
+    matrix = torch.zeros(bands, bins)
+    for band, (first, end) in enumerate(itertools.pairwise(edges)):
+        matrix[band, first:end] = 1
+    return matrix
+
+
+class OpenSep(nn.Module):
+    """Band levels of a mixture and the tokens of a query -> mask and gate."""
+
+    bands: Tensor
+
+    def __init__(self, config: OpenSepConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths, top = config.widths, config.widths[-1]
+        self.register_buffer("bands", band_matrix(config.fft_size // 2 + 1, config.bands), persistent=False)
+        self.stem = nn.Conv2d(3, widths[0], 4, stride=2, padding=1)
+        self.down = nn.ModuleList(Residual(width, config.dropout) for width in widths[:-1])
+        self.narrow = nn.ModuleList(
+            nn.Conv2d(wide, deep, 2, stride=2) for wide, deep in itertools.pairwise(widths)
+        )
+        self.deepest = Residual(top, config.dropout)
+        tokens = config.bands // config.stride
+        self.position = nn.Parameter(torch.randn(tokens, top) * 0.02)
+        self.hear = nn.ModuleList(Layer(top, config.heads, config.dropout) for _ in range(config.layers))
+        self.seek = nn.ModuleList(
+            Layer(top, config.heads, config.dropout, config.text_dim) for _ in range(config.layers)
+        )
+        self.gate = nn.Linear(top, 2)
+        reverse = list(itertools.pairwise(widths))[::-1]
+        self.widen = nn.ModuleList(nn.Conv2d(deep, wide * 4, 1) for wide, deep in reverse)
+        self.skip = nn.ModuleList(nn.Conv2d(wide, wide, 1) for wide, _ in reverse)
+        self.up = nn.ModuleList(Residual(wide, config.dropout, config.text_dim) for wide, _ in reverse)
+        self.mask = nn.Conv2d(widths[0], 4, 1)
+        self.found, self.asked = nn.Linear(top, top), nn.Linear(config.text_dim, top)
+        self.sure = nn.Sequential(nn.Linear(4, 32), nn.SiLU(), nn.Linear(32, 1))
+        nn.init.constant_(
+            cast(Tensor, self.mask.bias), 1.0
+        )  # most of the mixture at first, never next to nothing
+
+    def features(self, power: Tensor, magnitude: Tensor) -> Tensor:
+        """Levels as the network hears them, independent of the recording's gain.
+
+        Args:
+            power: (B, bands, N) mean power of the bins of each band.
+            magnitude: (B, bands, N) their mean magnitude.
+
+        Returns:
+            (B, 3, bands, N): log level, how evenly a band is filled (a tone in noise stands out), and
+            position in frequency, which a convolution cannot see by itself.
+        """
+        mean = power.mean((1, 2), keepdim=True).clamp(min=1e-20)
+        power, magnitude = power / mean + FLOOR, magnitude / mean.sqrt()
+        level = power.log10() / 2
+        filled = (magnitude.square() + FLOOR).log10() / 2 - level
+        position = torch.linspace(-1, 1, self.config.bands).to(level)[:, None].expand_as(level)
+        return torch.stack([level, filled * 2, position], dim=1)
+
+    def listen(self, features: Tensor) -> list[Tensor]:
+        """The way down, the same for every query.
+
+        Args:
+            features: (B, 3, bands, N) with N a multiple of config.stride.
+
+        Returns:
+            One map per level, (B, width, bands / 2**level, N / 2**level), deepest last.
+        """
+        x = self.stem(features.contiguous(memory_format=torch.channels_last))
+        levels = []
+        for residual, narrow in zip(self.down, self.narrow, strict=True):
+            x = residual(x)
+            levels.append(x)
+            x = narrow(x)
+        x = self.deepest(x)
+        tokens = x.flatten(2).transpose(1, 2) + self._positions(x)
+        for layer in self.hear:
+            tokens = layer(tokens)
+        return [*levels, tokens.transpose(1, 2).unflatten(2, x.shape[2:])]
+
+    def answer(self, levels: list[Tensor], text: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+        """The way up, once per query.
+
+        Args:
+            levels: maps of B mixtures, from `listen`.
+            text: (B, Q, L, text_dim) tokens of the queries about each mixture.
+            known: (B, Q, L) bool, which tokens are real.
+
+        Returns:
+            (B, Q, bands, N) logits of the mask, and (B, Q) logits of the gate.
+        """
+        count, queries = known.shape[:2]
+        text, known = text.flatten(0, 1), known.flatten(0, 1)
+        deep = _repeat(levels[-1], queries)
+        tokens = deep.flatten(2).transpose(1, 2)
+        for layer in self.seek:
+            tokens = layer(tokens, text, known)
+        there, weight = self.gate(tokens).unbind(-1)  # (B * Q, tokens) each
+        gate = (there * weight.softmax(-1)).sum(-1)
+        x = tokens.transpose(1, 2).unflatten(2, deep.shape[2:])
+        mean = (text * known[..., None]).sum(1) / known.sum(1, keepdim=True)
+        for level, widen, skip, up in zip(levels[-2::-1], self.widen, self.skip, self.up, strict=True):
+            x = functional.pixel_shuffle(widen(x), 2) + _repeat(skip(level), queries)
+            x = up(x, mean)
+        mask = functional.pixel_shuffle(self.mask(x), 2)[:, 0]
+        return mask.unflatten(0, (count, queries)), gate.unflatten(0, (count, queries))
+
+    def forward(self, features: Tensor, text: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+        """Any N: pad, `listen`, `answer`, trim. Shapes as there."""
+        frames = features.shape[-1]
+        # The sound is held on, not cut off: silence beside it would be an event that never happened.
+        padded = functional.pad(features, (0, -frames % self.config.stride, 0, 0), mode="replicate")
+        levels = self.listen(padded)
+        mask, gate = self.answer(levels, text, known)
+        # What it answers in the padding must not count as a find: nothing (-20 is 2e-9) passes there.
+        mask = functional.pad(mask[..., :frames], (0, padded.shape[-1] - frames), value=-20)
+        gate = gate + self.agreement(levels[-1], padded[:, 0], mask, text, known)
+        return mask[..., :frames], gate
+
+    def agreement(self, deep: Tensor, level: Tensor, mask: Tensor, text: Tensor, known: Tensor) -> Tensor:
+        """What the mask let through says of presence, a part of the gate's logit.
+
+        The mask is made to answer in any case. Whether it found what was asked for shows in how sure of
+        itself it is, and when its find is held against the query once more.
+
+        Args:
+            deep: (B, C, H, W), the deepest map of `listen`, which knows of no query.
+            level: (B, bands, N) log levels, the first of `features`.
+            mask: (B, Q, bands, N) logits.
+            text, known: as in `answer`.
+
+        Returns:
+            (B, Q) logits.
+        """
+        share, level = mask.float().sigmoid(), level.float()[:, None]
+        heard = 10 ** (level / 2)  # fourth root of the power: quiet parts count, but less
+        weight = functional.adaptive_avg_pool2d(share * heard, (deep.shape[2], deep.shape[3]))
+        weight = weight.flatten(2) / weight.sum((2, 3))[..., None].clamp(min=1e-6)  # (B, Q, H * W)
+        found = self.found(weight.to(deep.dtype) @ deep.flatten(2).mT)  # (B, Q, C)
+        mean = (text * known[..., None]).sum(2) / known.sum(2, keepdim=True)
+        fits = (found * self.asked(mean)).sum(-1) * found.shape[-1] ** -0.5
+        # Energies per band count its bins; here all bands weigh alike, which favours no part of the range.
+        power = 10 ** (2 * level)
+        whole = power.sum((2, 3)).clamp(min=1e-9)
+        passed = (share.square() * power).sum((2, 3)) / whole
+        doubt = (share * (1 - share) * power).sum((2, 3)) / whole
+        louder = (share * heard).sum((2, 3)) / heard.sum((2, 3)).clamp(min=1e-9)
+        signs = torch.stack(
+            [(passed + 1e-4).log(), 4 * doubt, (louder + 1e-4).log(), share.amax((2, 3))], dim=-1
+        )
+        logits: Tensor = fits + self.sure(signs)[..., 0]
+        return logits
+
+    def _positions(self, x: Tensor) -> Tensor:
+        return self.position[:, None].expand(-1, x.shape[3], -1).flatten(0, 1).to(x.dtype)
+
+
+def channels_last(network: OpenSep) -> OpenSep:
+    """The same network, laid out in memory as CPUs convolve fastest; in place."""
+    for parameter in network.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return network
+
+
+def _repeat(x: Tensor, times: int) -> Tensor:
+    """(B, C, H, W) -> (B * times, C, H, W), every map `times` in a row, channels last."""
+    last = x.permute(0, 2, 3, 1)[:, None]
+    return last.expand(-1, times, -1, -1, -1).flatten(0, 1).permute(0, 3, 1, 2)
+
+
+class Residual(nn.Module):
+    """Two convolutions beside the identity; where a text is given it scales and shifts the channels."""
+
+    def __init__(self, width: int, dropout: float, text_dim: int | None = None) -> None:
+        super().__init__()
+        self.drop = nn.Dropout2d(dropout)
+        self.norm = nn.LayerNorm(width)
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        # FiLM (Perez et al., AAAI 2018), starting as the identity.
+        self.film = None if text_dim is None else nn.Linear(text_dim, 2 * width)
+        nn.init.zeros_(self.second.weight)
+        if self.film is not None:
+            nn.init.zeros_(self.film.weight)
+            nn.init.zeros_(self.film.bias)
+
+    def forward(self, x: Tensor, text: Tensor | None = None) -> Tensor:
+        """(B, C, H, W), (B, D) -> (B, C, H, W)."""
+        # Over channels alone, so that the answer does not depend on the length of the recording.
+        y = self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        y = self.drop(functional.silu(self.first(y)))
+        if self.film is not None and text is not None:
+            scale, shift = self.film(text)[..., None, None].to(y.dtype).chunk(2, dim=1)
+            y = y * (1 + scale) + shift
+        return x + self.second(y)  # type: ignore[no-any-return]
+
+
+class Layer(nn.Module):
+    """Transformer layer: among the sound's tokens, then to the text's where one is given."""
+
+    def __init__(self, width: int, heads: int, dropout: float, text_dim: int | None = None) -> None:
+        super().__init__()
+        self.heads = heads
+        self.drop = nn.Dropout(dropout)
+        self.norm, self.mix, self.mixed = (
+            nn.LayerNorm(width),
+            nn.Linear(width, 3 * width),
+            nn.Linear(width, width),
+        )
+        if text_dim is not None:
+            self.ask_norm, self.ask = nn.LayerNorm(width), nn.Linear(width, width)
+            self.read, self.told = nn.Linear(text_dim, 2 * width), nn.Linear(width, width)
+        self.out_norm = nn.LayerNorm(width)
+        self.out = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+
+    def forward(self, x: Tensor, text: Tensor | None = None, known: Tensor | None = None) -> Tensor:
+        """(B, N, C) tokens, (B, L, D) text, (B, L) bool -> (B, N, C)."""
+        query, key, value = self._heads(self.mix(self.norm(x)), 3)
+        x = x + self.drop(self.mixed(self._joined(_attend(query, key, value))))
+        if text is not None and known is not None:
+            (query,) = self._heads(self.ask(self.ask_norm(x)), 1)
+            key, value = self._heads(self.read(text.to(x.dtype)), 2)
+            # Padding is left out: with short texts it would take most of the attention.
+            x = x + self.drop(self.told(self._joined(_attend(query, key, value, known[:, None, None]))))
+        return x + self.drop(self.out(self.out_norm(x)))  # type: ignore[no-any-return]
+
+    def _heads(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
+        return tuple(part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in x.chunk(parts, dim=-1))
+
+    def _joined(self, x: Tensor) -> Tensor:
+        return x.transpose(1, 2).flatten(2)
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, known: Tensor | None = None) -> Tensor:
+    """Scaled dot-product attention; spelt out, as torch's fused one is half as fast to train on CPUs."""
+    score = (query * query.shape[-1] ** -0.5) @ key.mT
+    if known is not None:
+        score = score.masked_fill(~known, -torch.inf)
+    return torch.matmul(score.softmax(-1).to(value.dtype), value)

@@ -1,0 +1,144 @@
+"""Put a finished run among the shipped weights, with a card that says where every number comes from.
+
+``python -m unweave.train.publish RUN --name opensep-small --data ROOT --bench bench.json --notes notes.md``
+"""
+
+import argparse
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+
+from unweave import hub
+
+
+def publish(run: Path, name: str, data: Path, bench: Path, notes: Path) -> Path:
+    """Copy run/weights.safetensors to the shipped weights, enter it in their index, and write its card.
+
+    Args:
+        run: folder of `unweave train`, with weights.safetensors and log.jsonl.
+        name: what users will type.
+        data: folder with the manifest.csv it was trained on.
+        bench: what ``python -m unweave.evaluate.bench --model RUN/weights.safetensors --json`` printed.
+        notes: what only a person knows: command, hardware, time, what it fails at; goes into the card.
+
+    Returns:
+        The card.
+    """
+    weights = run / "weights.safetensors"
+    with safe_open(weights, framework="pt") as opened:
+        parameters = sum(opened.get_tensor(key).numel() for key in opened.keys())  # noqa: SIM118
+    report = json.loads(bench.read_text(encoding="utf-8"))
+    scores = _scores(report)
+    target = hub.FOLDER / f"{name}.safetensors"
+    shutil.copyfile(weights, target)
+    index = json.loads((hub.FOLDER / "index.json").read_text(encoding="utf-8"))
+    index[name] = {
+        "engine": hub.engine_of(target),
+        "file": target.name,
+        "sha256": hub.file_sha256(target),
+        "licence": "CC BY-SA 4.0",
+        "parameters": parameters,
+        "summary": notes.read_text(encoding="utf-8").splitlines()[0].removeprefix("# "),
+        "scores": scores,
+    }
+    (hub.FOLDER / "index.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+    card = target.with_suffix(".md")
+    parts = [
+        notes.read_text(encoding="utf-8").rstrip(),
+        "## Scores\n" + _score_table(report),
+        "## Loss curve\n" + _curve(run / "log.jsonl"),
+        "## Data and licences\n" + _sources(data / "manifest.csv"),
+        f"sha256 of the file: `{index[name]['sha256']}`; {parameters:,} parameters, stored as fp16.",
+    ]
+    card.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    return card
+
+
+def _scores(report: dict[str, Any]) -> dict[str, float]:
+    scores = {}
+    for split, systems in report.items():
+        if split == "speed":
+            scores["seconds per second"] = round(systems["native"]["seconds_per_second"], 4)
+            continue
+        first = next(iter(systems.values()))
+        scores[f"{split} SI-SDRi dB"] = round(first["si_sdr_improvement"], 2)
+        scores[f"{split} wrong target %"] = round(100 * first["wrong"], 1)
+        scores[f"{split} absent dB down"] = round(first["absent_db"], 1)
+    return scores
+
+
+def _score_table(report: dict[str, Any]) -> str:
+    lines = [
+        "| mixtures | system | SI-SDRi dB | SDRi dB | wrong target | absent, dB down |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for split, systems in report.items():
+        if split == "speed":
+            continue
+        for system, one in systems.items():
+            absent = (
+                "-" if one["absent_db"] is None else f"{one['absent_db']:.1f} ± {one['absent_interval']:.1f}"
+            )
+            lines.append(
+                f"| {split} | {system} | {one['si_sdr_improvement']:.2f} ± {one['si_sdr_interval']:.2f} | "
+                f"{one['sdr_improvement']:.2f} | {100 * one['wrong']:.1f} % | {absent} |"
+            )
+    speed = report["speed"]
+    lines += ["", "| speed, 2 threads | s per s of mono audio | peak MB |", "| --- | --- | --- |"]
+    lines += [
+        f"| {what} | {one['seconds_per_second']:.4f} | {one['megabytes']:.0f} |"
+        for what, one in speed.items()
+    ]
+    return "\n".join(lines)
+
+
+def _curve(log: Path) -> str:
+    entries = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    shown = entries[:: max(1, len(entries) // 14)]
+    shown += [entries[-1]] if entries[-1] is not shown[-1] else []
+    names = ("si_sdr", "snr", "gate", "held_out/si_sdr", "held_out/snr", "held_out/leak", "held_out/gate")
+    lines = [f"| update | {' | '.join(names)} |", "| --- |" + " --- |" * len(names)]
+    lines += [
+        f"| {entry['step']} | " + " | ".join(f"{entry.get(name, float('nan')):.2f}" for name in names) + " |"
+        for entry in shown
+    ]
+    return "\n".join(lines)
+
+
+def _sources(manifest: Path) -> str:
+    """Clips, minutes and licences of the training split, by source."""
+    found: dict[str, tuple[int, float, set[str]]] = {}
+    with manifest.open(newline="", encoding="utf-8") as table:
+        for row in csv.DictReader(table):
+            if row["split"] != "train":
+                continue
+            source = row.get("source") or row["group"]
+            clips, seconds, licences = found.get(source, (0, 0.0, set()))
+            found[source] = (clips + 1, seconds + float(row["seconds"]), licences | {row["license"]})
+    lines = ["| source | clips | minutes | licences |", "| --- | --- | --- | --- |"]
+    lines += [
+        f"| {source} | {clips} | {seconds / 60:.1f} | {'; '.join(sorted(licences))} |"
+        for source, (clips, seconds, licences) in sorted(found.items(), key=lambda item: -item[1][1])
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Parse and publish."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--name", required=True)
+    for name in ("data", "bench", "notes"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    options = parser.parse_args()
+    print(publish(options.run, options.name, options.data, options.bench, options.notes))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+"""Training of the OpenSep separator: mixtures of labelled clips, asked about in words."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from unweave import hub
+from unweave.config import read_toml
+from unweave.data.manifest import Clip, DecodedClips, read_manifest
+from unweave.data.mixtures import Mixer, MixingConfig, Mixture
+from unweave.encoders.minilm import MiniLM
+from unweave.errors import ModelError, OutputError
+from unweave.models.opensep import OpenSep, OpenSepConfig, band_matrix, channels_last
+from unweave.signal.stft import stft
+from unweave.train.loop import Batch, LoopConfig, fit
+from unweave.train.losses import leak_loss, si_sdr_loss, snr_loss
+
+
+@dataclass(frozen=True)
+class OpenSepRecipe:
+    """One trained run."""
+
+    model: OpenSepConfig = field(default_factory=OpenSepConfig)
+    mixing: MixingConfig = field(default_factory=MixingConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    start: str = ""  # weights to start from; tensors they lack begin at random
+    batch: int = 12  # mixtures of one update
+    text_noise: float = 0.3  # standard deviation added to text tokens, relative to theirs
+    scale: float = 0.3  # share of the SNR in the loss of present queries; the rest does not depend on scale
+    gate: float = 3.0  # weight of the cross-entropy of presence
+    leak: float = 0.1  # weight of the level of absent queries, against dB of signal-to-noise ratio
+    validation: int = 128  # mixtures of held-out training groups
+
+
+def train(
+    config: Path,
+    data: Path,
+    out: Path,
+    *,
+    resume: bool = False,
+    steps: int | None = None,
+    report: Callable[[dict[str, Any]], None] | None = None,
+) -> Path:
+    """Train as the TOML file `config` says on the manifest in `data`; checkpoints and logs go to `out`.
+
+    Args:
+        steps: overrides the config's, to lengthen or shorten a run that has begun.
+        report: called with every log entry.
+
+    Returns:
+        The fp16 weights, out/weights.safetensors.
+
+    Raises:
+        OutputError: `out` holds another run and `resume` was not asked for.
+    """
+    recipe = read_toml(OpenSepRecipe, config)
+    if steps is not None:
+        recipe = replace(recipe, loop=replace(recipe.loop, steps=steps))
+    if not resume and (out / "log.jsonl").exists():
+        raise OutputError(f"{out} holds a run already; resume it with --resume or choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1), encoding="utf-8")
+    learned, validation, encoder = _material(recipe, data)
+    torch.manual_seed(recipe.loop.seed)  # layers draw their first weights from the global generator
+    model = channels_last(OpenSep(recipe.model))
+    if recipe.start:
+        _start(model, Path(recipe.start))
+
+    def batches(number: int) -> Batch:
+        first = number * recipe.batch
+        return collate(learned, range(first, first + recipe.batch), encoder, recipe, noise=recipe.text_noise)
+
+    def learn(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        return step(network, batch, recipe)
+
+    def validate(network: nn.Module) -> dict[str, float]:
+        found = [step(network, batch, recipe) for batch in validation] or [{}]
+        return {f"held_out/{name}": sum(float(one[name]) for one in found) / len(found) for name in found[0]}
+
+    for entry in fit(model, batches, learn, recipe.loop, out, validate=validate, resume=resume):
+        if report is not None:
+            report(entry)
+    weights = out / "weights.safetensors"
+    hub.save(model, weights, "opensep")
+    return weights
+
+
+def _material(recipe: OpenSepRecipe, data: Path) -> tuple[Mixer, list[Batch], MiniLM]:
+    """What to learn from, what to validate with (none where no label has five groups), and the encoder."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "unweave"
+    encoder = MiniLM()
+
+    def mixer(clips: list[Clip], seed: int) -> Mixer:
+        return Mixer(DecodedClips(data, clips, recipe.model.sample_rate, cache), recipe.mixing, seed)
+
+    kept, held_out = split_groups(read_manifest(data, "train"))
+    validation = []
+    if held_out:
+        unheard = mixer(held_out, recipe.loop.seed + 1)
+        validation = [
+            collate(unheard, range(first, first + recipe.batch), encoder, recipe, noise=0.0)
+            for first in range(0, recipe.validation, recipe.batch)
+        ]
+    return mixer(kept, recipe.loop.seed), validation, encoder
+
+
+def split_groups(clips: list[Clip]) -> tuple[list[Clip], list[Clip]]:
+    """Clips to learn from, and clips to validate with: one group of every label that has five or more."""
+    groups: dict[str, list[str]] = {}
+    for clip in clips:
+        seen = groups.setdefault(clip.label, [])
+        if clip.group not in seen:
+            seen.append(clip.group)
+    # A group that is held out for one label is held out for all.
+    out = {sorted(found)[0] for found in groups.values() if len(found) >= 5}
+    return [clip for clip in clips if clip.group not in out], [clip for clip in clips if clip.group in out]
+
+
+def collate(mixer: Mixer, numbers: range, encoder: MiniLM, recipe: OpenSepRecipe, noise: float) -> Batch:
+    """Draw mixtures and reduce them to what `step` needs.
+
+    Returns:
+        "power", "magnitude": (B, bands, N) means over the bins of a band; "mixed": (B, bands, N) energies;
+        "shared": (B, Q, bands, N) and "wanted": (B, Q), see `losses`; "text": (B, Q, L, D) and "known":
+        (B, Q, L). A query with "wanted" 0 is absent.
+    """
+    items = [mixer.draw(number) for number in numbers]
+    config = recipe.model
+    bands = band_matrix(config.fft_size // 2 + 1, config.bands)
+    size = bands.sum(1)[:, None]
+    power, magnitude, mixed, shared, wanted = [], [], [], [], []
+    for item in items:
+        spectra = _cut(stft(item.sources, config.fft_size, config.hop), item, config)  # (K, F, N)
+        total = spectra.sum(0)
+        energy = total.real.square() + total.imag.square()
+        targets = torch.view_as_complex(
+            torch.einsum("qk,kfnc->qfnc", item.wanted, torch.view_as_real(spectra))
+        )
+        mixed.append(bands @ energy)
+        power.append(mixed[-1] / size)
+        magnitude.append(bands @ energy.sqrt() / size)
+        shared.append(bands @ (total.real * targets.real + total.imag * targets.imag))
+        wanted.append(torch.view_as_real(targets).square().sum((1, 2, 3)))
+    texts = [words for item in items for words in item.texts]
+    encoder.remember(texts)
+    text, known = encoder.tokens(texts)
+    if noise:
+        draw = torch.Generator().manual_seed(mixer.seed * 7_919 + numbers.start)
+        # Part of the noise is common to a text's tokens, or the mean over them would be spared it.
+        common = torch.randn(len(text), 1, text.shape[2], generator=draw)
+        each = torch.randn(text.shape, generator=draw)
+        text = text + noise * text[known].std() * (0.5**0.5) * (common + each)
+    return {
+        "power": torch.stack(power),
+        "magnitude": torch.stack(magnitude),
+        "mixed": torch.stack(mixed),
+        "shared": torch.stack(shared),
+        "wanted": torch.stack(wanted),
+        "text": text.unflatten(0, (len(items), -1)),
+        "known": known.unflatten(0, (len(items), -1)),
+    }
+
+
+def step(model: nn.Module, batch: Batch, recipe: OpenSepRecipe) -> dict[str, Tensor]:
+    """Losses of one batch from `collate`.
+
+    Returns:
+        "loss" to descend; "si_sdr" and "snr" of present queries before the gate, in dB, negative; "leak" of
+        absent queries after it, in dB; "gate", the cross-entropy of presence; "told", the share of queries
+        whose gate is right.
+    """
+    network: Any = model
+    with torch.autocast("cpu", torch.bfloat16):
+        features = network.features(batch["power"], batch["magnitude"])
+        logits, gate = model(features, batch["text"], batch["known"])
+    mask, gate = logits.float().sigmoid(), gate.float()
+    mixed = batch["mixed"][:, None].expand_as(mask)
+    there = batch["wanted"] > 0
+    asked = mask[there], mixed[there], batch["shared"][there], batch["wanted"][there]
+    snr, si_sdr = snr_loss(*asked).mean(), si_sdr_loss(*asked).mean()
+    gated = mask[~there] * gate[~there].sigmoid()[:, None, None]
+    leak = leak_loss(gated, mixed[~there]).mean() if (~there).any() else snr.new_zeros(())
+    presence = nn.functional.binary_cross_entropy_with_logits(gate, there.float())
+    told = ((gate > 0) == there).float().mean()
+    loss = (1 - recipe.scale) * si_sdr + recipe.scale * snr + recipe.leak * leak + recipe.gate * presence
+    return {"loss": loss, "si_sdr": si_sdr, "snr": snr, "leak": leak, "gate": presence, "told": told}
+
+
+def _start(model: OpenSep, weights: Path) -> None:
+    """Copy weights into a network that may have grown since; what they hold must fit it to a tensor."""
+    stored = load_file(weights)
+    own = model.state_dict()
+    unfit = [name for name, tensor in stored.items() if name not in own or own[name].shape != tensor.shape]
+    if unfit:
+        raise ModelError(f"{weights} cannot start this network: it has no {unfit[0]} of that shape")
+    model.load_state_dict(own | {name: tensor.float() for name, tensor in stored.items()})
+
+
+def _cut(spectra: Tensor, item: Mixture, config: OpenSepConfig) -> Tensor:
+    """Nothing above the cutoff: much speech was recorded at 16 kHz, which must not give it away."""
+    if not item.cutoff_hz:
+        return spectra
+    above = torch.arange(spectra.shape[-2]) * config.sample_rate / config.fft_size - item.cutoff_hz
+    return spectra * torch.sigmoid(-above / 100)[:, None]
