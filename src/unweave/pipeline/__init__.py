@@ -1,0 +1,1 @@
+"""Hear, ask, check, write: engines made ready for real recordings."""
