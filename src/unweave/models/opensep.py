@@ -169,7 +169,7 @@ class OpenSep(nn.Module):
         there, weight = self.gate(tokens).unbind(-1)  # (B * Q, tokens) each
         gate = (there * weight.softmax(-1)).sum(-1)
         x = tokens.transpose(1, 2).unflatten(2, deep.shape[2:])
-        mean = (text * known[..., None]).sum(1) / known.sum(1, keepdim=True)
+        mean = _mean(text, known)
         for level, widen, skip, up in zip(levels[-2::-1], self.widen, self.skip, self.up, strict=True):
             x = functional.pixel_shuffle(widen(x), 2) + _repeat(skip(level), queries)
             x = up(x, mean)
@@ -208,8 +208,7 @@ class OpenSep(nn.Module):
         weight = functional.adaptive_avg_pool2d(share * heard, (deep.shape[2], deep.shape[3]))
         weight = weight.flatten(2) / weight.sum((2, 3))[..., None].clamp(min=1e-6)  # (B, Q, H * W)
         found = self.found(weight.to(deep.dtype) @ deep.flatten(2).mT)  # (B, Q, C)
-        mean = (text * known[..., None]).sum(2) / known.sum(2, keepdim=True)
-        fits = (found * self.asked(mean)).sum(-1) * found.shape[-1] ** -0.5
+        fits = (found * self.asked(_mean(text, known))).sum(-1) * found.shape[-1] ** -0.5
         # Energies per band count its bins; here all bands weigh alike, which favours no part of the range.
         power = 10 ** (2 * level)
         whole = power.sum((2, 3)).clamp(min=1e-9)
@@ -232,6 +231,11 @@ def channels_last(network: OpenSep) -> OpenSep:
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     return network
+
+
+def _mean(text: Tensor, known: Tensor) -> Tensor:
+    """(..., L, D) tokens, (..., L) bool -> (..., D), the mean of the real ones."""
+    return (text * known[..., None]).sum(-2) / known.sum(-1, keepdim=True)
 
 
 def _repeat(x: Tensor, times: int) -> Tensor:

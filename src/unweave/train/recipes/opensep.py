@@ -70,7 +70,7 @@ def train(
     learned, validation, encoder = _material(recipe, data)
     torch.manual_seed(recipe.loop.seed)  # layers draw their first weights from the global generator
     model = channels_last(OpenSep(recipe.model))
-    if recipe.start:
+    if recipe.start and not resume:  # the checkpoint holds all that came of it
         _start(model, Path(recipe.start))
 
     def batches(number: int) -> Batch:
@@ -195,6 +195,7 @@ def step(model: nn.Module, batch: Batch, recipe: OpenSepRecipe) -> dict[str, Ten
 
 def _start(model: OpenSep, weights: Path) -> None:
     """Copy weights into a network that may have grown since; what they hold must fit it to a tensor."""
+    hub.engine_of(weights)  # says what is wrong with a file that is missing or damaged
     stored = load_file(weights)
     own = model.state_dict()
     unfit = [name for name, tensor in stored.items() if name not in own or own[name].shape != tensor.shape]
