@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from safetensors import safe_open
 
 from unweave import hub, separators
 from unweave.config import read_toml
+from unweave.data import mixtures
 from unweave.data.manifest import DecodedClips, read_manifest
 from unweave.data.mixtures import Labels, Mixer, MixingConfig
 from unweave.encoders.minilm import MiniLM
@@ -120,12 +122,50 @@ def test_what_overlaps_is_never_mixed_nor_called_absent() -> None:
     assert all((b, a) in overlap for a, b in overlap)
 
 
-def test_wording_varies_and_names_the_label() -> None:
+def test_wording_varies_and_names_the_label_or_tells_its_sound() -> None:
     labels = Labels(["dog barking"])
     draw = torch.Generator().manual_seed(0)
-    texts = [labels.wording(0, draw) for _ in range(200)]
+    texts = [labels.wording(0, draw) for _ in range(400)]
+    alone = [text for text in texts if text in labels.sounds_like[0]]
+    told = [text for text in texts if ": " in text and text.split(": ")[1] in labels.sounds_like[0]]
+    assert 40 <= len(alone) <= 80  # 15 %
+    assert 110 <= len(told) <= 170  # 35 %
     assert texts.count("dog barking") > 60
-    assert len(set(texts)) > 15
+    assert len(set(texts)) > 40
+
+
+def test_a_kind_asks_for_all_that_belong_to_it(tmp_path: Path) -> None:
+    names = ["violin", "snare drum", "rain"]
+    clips = [
+        replace(clip, label=name) for clip, name in zip(read_manifest(DATA, "train"), names, strict=False)
+    ]
+    config = MixingConfig(kind=1.0, absent=0.0, sources=(0.0, 1.0, 0.0))
+    asking = Mixer(DecodedClips(DATA, clips, 8000, tmp_path), config, seed=2)
+    asked = {}
+    for item in map(asking.draw, range(20)):
+        asked |= {text: wanted.sum().item() for text, wanted in zip(item.texts, item.wanted, strict=True)}
+    assert {of for text, of in asked.items() if text.endswith("musical instrument")} == {2}
+    assert {of for text, of in asked.items() if text.endswith("drum")} == {1}
+    assert {of for text, of in asked.items() if text.endswith("weather")} == {1}
+
+
+def test_a_recording_cut_into_many_clips_is_drawn_as_one(tmp_path: Path) -> None:
+    clips = read_manifest(DATA, "train")
+    dog = next(clip for clip in clips if clip.label == "dog barking")
+    many = [*clips, *[dog] * 9, replace(dog, group="another dog")]
+    found = Mixer(DecodedClips(DATA, many, 8000, tmp_path), MixingConfig(evenness=1.0), seed=0)
+    weights = dict(zip(found.labels.names, found.weights.tolist(), strict=True))
+    assert weights["dog barking"] == 2 * weights["rain"]
+
+
+def test_a_room_adds_what_it_says() -> None:
+    draw = torch.Generator().manual_seed(4)
+    for _ in range(20):
+        echo = mixtures._room(32_000, 32_000, draw)
+        wet = 10 * (echo.square().sum() - 1).log10()  # but for what the first sample of noise adds
+        assert -13 < wet < 1
+        assert echo[0].abs() > 0.5
+        assert echo[-3200:].square().sum() < 1e-4 * echo[:3200].square().sum()
 
 
 def test_band_losses_agree_with_waveform_energies() -> None:

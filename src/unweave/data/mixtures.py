@@ -9,12 +9,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from unweave.data.manifest import DecodedClips
 
+Choice = TypeVar("Choice")
 PHRASES = (
     "the sound of {}",
     "sound of {}",
@@ -27,6 +29,7 @@ PHRASES = (
     "noise of {}",
     "someone recorded {}",
 )
+KINDS = ("{}", "the sound of a {}", "a {}", "some kind of {}", "any {}")
 GRID = 4000  # samples; lengths that an FFT resamples quickly are multiples of it
 
 
@@ -40,10 +43,12 @@ class MixingConfig:
     queries: int = 3  # asked about each mixture
     absent: float = 0.75  # chance that the last of them asks for what is not there
     pair: float = 0.15  # chance that a query asks for two sources at once, where there are three
-    evenness: float = 0.35  # labels are drawn by (number of clips) ** this; 0 = all alike
+    kind: float = 0.12  # chance that a query asks for a kind of sound, "a bird", whatever belongs to it
+    evenness: float = 0.5  # labels are drawn by (number of groups) ** this; 0 = all alike
     speed: float = 0.2  # clips are played up to this share faster or slower, pitch and all
     low_pass: float = 0.3  # chance that the whole mixture is cut at 3 to 12 kHz
     tilt_db: float = 6.0  # each source's spectrum is tilted and bent by up to this
+    reverb: float = 0.25  # chance that a source sounds in a room
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class Mixture:
 
 
 class Labels:
-    """What is known of the training labels: other names, how they sound, which of them overlap.
+    """What is known of the training labels: other names, how they sound, their kinds, which of them overlap.
 
     Two labels overlap if a listener could call them the same, or if one may hold the other; the table
     comes with the package. They are never mixed, nor is one asked for as absent while the other plays.
@@ -68,8 +73,10 @@ class Labels:
         known = json.loads(source.read_text(encoding="utf-8"))
         self.names = sorted(set(labels))
         self.number = {name: index for index, name in enumerate(self.names)}
-        self.other_names = [tuple(known.get(name, {}).get("names", ())) for name in self.names]
-        self.sounds_like = [str(known.get(name, {}).get("sounds_like", "")) for name in self.names]
+        facts = [known.get(name, {}) for name in self.names]
+        self.other_names = [tuple(fact.get("names", ())) for fact in facts]
+        self.sounds_like = [tuple(fact.get("sounds_like", ())) for fact in facts]
+        self.kinds = [frozenset(fact.get("kinds", ())) for fact in facts]
         self.overlap = torch.eye(len(self.names), dtype=torch.bool)
         for index, name in enumerate(self.names):
             for other in known.get(name, {}).get("overlaps", ()):
@@ -82,19 +89,18 @@ class Labels:
                     self.overlap[one, two] = True
 
     def wording(self, label: int, draw: torch.Generator) -> str:
-        """One of the ways to ask for a label: as it is, in a phrase, by another name, by its sound."""
+        """One of the ways to ask for a label: by name, in a phrase, told how it sounds, by its sound alone.
+
+        What it sounds like is said in half of them: a label of a single recording is else learned by heart,
+        and the words of a sound never met say nothing (OpenSep, section 3.2).
+        """
         name, kind = self.names[label], _uniform(draw)
-        if kind < 0.4:
-            return name
-        if kind < 0.75 and self.other_names[label]:
-            name = self.other_names[label][_integer(len(self.other_names[label]), draw)]
-        if 0.6 < kind < 0.85:
-            return PHRASES[_integer(len(PHRASES), draw)].format(name)
-        if kind > 0.93 and self.sounds_like[label]:
-            return self.sounds_like[label]
-        if kind > 0.85 and self.sounds_like[label]:
-            return f"{name}: {self.sounds_like[label]}"
-        return name
+        if self.other_names[label] and _uniform(draw) < 0.4:
+            name = _one_of(self.other_names[label], draw)
+        if kind < 0.5 and self.sounds_like[label]:
+            sound = _one_of(self.sounds_like[label], draw)
+            return sound if kind < 0.15 else f"{name}: {sound}"
+        return _one_of(PHRASES, draw).format(name) if kind > 0.85 else name
 
 
 class Mixer:
@@ -103,10 +109,11 @@ class Mixer:
     def __init__(self, clips: DecodedClips, config: MixingConfig, seed: int) -> None:
         self.clips, self.config, self.seed = clips, config, seed
         self.labels = Labels([clip.label for clip in clips.clips])
-        self.of_label: list[list[int]] = [[] for _ in self.labels.names]
+        # Label -> group -> clips: a recording cut into ten clips is still one recording.
+        self.of_label: list[dict[str, list[int]]] = [{} for _ in self.labels.names]
         for index, clip in enumerate(clips.clips):
-            self.of_label[self.labels.number[clip.label]].append(index)
-        self.weights = torch.tensor([len(found) for found in self.of_label]).double() ** config.evenness
+            self.of_label[self.labels.number[clip.label]].setdefault(clip.group, []).append(index)
+        self.weights = torch.tensor([len(groups) for groups in self.of_label]).double() ** config.evenness
         self.length = round(config.seconds * clips.sample_rate)
 
     def draw(self, number: int) -> Mixture:
@@ -147,16 +154,22 @@ class Mixer:
                 texts.append(self.labels.wording(int(torch.multinomial(free, 1, generator=draw)), draw))
                 continue
             asked = [order[row % count]]
-            if count > 2 and _uniform(draw) < config.pair:
-                asked.append(order[(row + 1) % count])
+            kinds = sorted(self.labels.kinds[labels[asked[0]]])
+            if kinds and _uniform(draw) < config.kind:
+                kind = _one_of(kinds, draw)
+                asked = [source for source in order if kind in self.labels.kinds[labels[source]]]
+                texts.append(_one_of(KINDS, draw).format(kind))
+            else:
+                if count > 2 and _uniform(draw) < config.pair:
+                    asked.append(order[(row + 1) % count])
+                texts.append(" and ".join(self.labels.wording(labels[source], draw) for source in asked))
             wanted[row, asked] = 1
-            texts.append(" and ".join(self.labels.wording(labels[source], draw) for source in asked))
         return texts, wanted
 
     def _source(self, label: int, draw: torch.Generator) -> Tensor:
         """(T,) a stretch of a random clip of `label`, where it sounds, sped up, slowed down or bent."""
-        found = self.of_label[label]
-        clip = self.clips[found[_integer(len(found), draw)]]
+        group = _one_of(list(self.of_label[label].values()), draw)
+        clip = self.clips[_one_of(group, draw)]
         change = 1 + self.config.speed * (2 * _uniform(draw) - 1)
         wanted = max(1, round(self.length * change / GRID)) * GRID
         stretch = _sounding(clip, wanted, draw)
@@ -164,6 +177,8 @@ class Mixer:
         spectrum = _fit(spectrum, self.length // 2 + 1) * _bend(
             self.length // 2 + 1, self.config.tilt_db, draw
         )
+        if _uniform(draw) < self.config.reverb:
+            spectrum = spectrum * torch.fft.rfft(_room(self.length, self.clips.sample_rate, draw))
         return torch.as_tensor(torch.fft.irfft(spectrum, self.length))
 
 
@@ -190,6 +205,19 @@ def _bend(bins: int, tilt_db: float, draw: torch.Generator) -> Tensor:
     low = place.long()
     curve = points[low] + (points[low + 1] - points[low]) * (place - low)
     return torch.as_tensor(10 ** (curve / 20))
+
+
+def _room(length: int, sample_rate: int, draw: torch.Generator) -> Tensor:
+    """(length,) impulse response: the direct sound, and noise that falls by 60 dB in 0.1 to 0.8 s."""
+    seconds = 0.1 * 8 ** _uniform(draw)
+    echo = torch.randn(length, generator=draw) * 10 ** (-3 * torch.arange(length) / (seconds * sample_rate))
+    echo *= 10 ** (-0.6 * _uniform(draw)) / echo.square().sum().sqrt()  # 0 to 12 dB below the direct sound
+    echo[0] += 1
+    return echo
+
+
+def _one_of(choices: Sequence[Choice], draw: torch.Generator) -> Choice:
+    return choices[_integer(len(choices), draw)]
 
 
 def _uniform(draw: torch.Generator) -> float:

@@ -1,4 +1,8 @@
-"""OpenSep: words in, a mask on the mixture's own spectrogram out. Network in `models/opensep.py`."""
+"""OpenSep: words in, a mask on the mixture's own spectrogram out. Network in `models/opensep.py`.
+
+The network is told how a sound sounds beside its name, from `language/knowledge.py` where the query does
+not say: it was trained so, and it is what lets it find sounds whose name it never met.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,8 +11,9 @@ import torch
 from torch import Tensor
 
 from unweave import hub
-from unweave.encoders.minilm import MiniLM, wording
+from unweave.encoders.minilm import MiniLM
 from unweave.errors import QueryError, UsageError
+from unweave.language.knowledge import Knowledge
 from unweave.models.opensep import OpenSep, OpenSepConfig, channels_last
 from unweave.signal.stft import istft, stft
 from unweave.types import Query
@@ -19,6 +24,7 @@ class OpenSepSeparator:
 
     def __init__(self, network: OpenSep, encoder: MiniLM, device: str = "cpu") -> None:
         self.network, self.encoder, self.device = network, encoder, device
+        self.knowledge = Knowledge(encoder)
         self.sample_rate = network.config.sample_rate
 
     @torch.inference_mode()
@@ -48,8 +54,8 @@ class OpenSepSeparator:
         energy = (spectrum.real.square() + spectrum.imag.square()).mean(0)
         bands, size = self.network.bands, self.network.bands.sum(1)[:, None]
         features = self.network.features((bands @ energy / size)[None], (bands @ energy.sqrt() / size)[None])
-        words = [_words(query) for query in queries]
-        unwanted = [query.not_text.strip() for query in queries if query.not_text.strip()]
+        words = [self._words(query) for query in queries]
+        unwanted = [self._words(Query(query.not_text)) for query in queries if query.not_text.strip()]
         text, known = self.encoder.tokens(words + unwanted)
         logits, gate = self.network(features, text[None], known[None])
         masks = logits[0].sigmoid() * gate[0].sigmoid()[:, None, None]
@@ -62,6 +68,11 @@ class OpenSepSeparator:
                 asked[index] = 1 - asked[index]
         return torch.stack(asked)
 
+    def _words(self, query: Query) -> str:
+        if not query.text.strip():
+            raise QueryError("this engine listens to words; give the query a text beside its example")
+        return self.knowledge.enriched(query)
+
 
 def load(weights: Path, device: str = "cpu") -> OpenSepSeparator:
     """The engine from a weight file.
@@ -71,9 +82,3 @@ def load(weights: Path, device: str = "cpu") -> OpenSepSeparator:
     """
     network = hub.load(OpenSep, OpenSepConfig, weights, device)
     return OpenSepSeparator(channels_last(network), MiniLM(device), device)
-
-
-def _words(query: Query) -> str:
-    if not query.text.strip():
-        raise QueryError("this engine listens to words; give the query a text beside its example")
-    return wording(query)

@@ -1,0 +1,1 @@
+"""From words to queries: what is known of how things sound."""

@@ -1,0 +1,133 @@
+"""How things sound, by name: what a query is told beside its name, so that a name never met is no riddle.
+
+The knowledge parsing of OpenSep (Mahmud and Marculescu, EMNLP 2024, section 3.2): there a language model is
+asked for every name, here it was asked beforehand, about the public vocabularies of sounds and more, and
+the table comes with the package. A name that the table lacks gets the description of the nearest one.
+
+Run ``python -m unweave.language.knowledge`` after a change of the table: it encodes the names anew.
+"""
+
+import functools
+import hashlib
+import json
+import re
+from importlib import resources
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from unweave.encoders.minilm import MiniLM, wording
+from unweave.errors import ModelError
+from unweave.types import Query
+
+NEAREST = 0.6  # least cosine of names: above it, the nearest other name means the same in half of all cases
+SEVERAL = re.compile(r"\s(?:and|or|with)\s|[,;+&/]")  # between the names of several sounds
+VECTORS = Path(__file__).with_name("data") / "names-minilm.safetensors"
+
+
+class Knowledge:
+    """The table, searched by name and then by meaning; every answer is remembered."""
+
+    def __init__(self, encoder: MiniLM) -> None:
+        self._encoder = encoder
+        self._told: dict[str, str] = {}
+
+    def enriched(self, query: Query) -> str:
+        """What to tell a network of a query: its words, and after each sound named how it sounds.
+
+        What the query itself says of the sound goes first; what is not known stays as it is.
+
+        Raises:
+            ModelError: the vectors of the names are missing, damaged, or older than the table.
+        """
+        if query.sounds_like:
+            return wording(query)
+        names = [query.text.strip()]
+        if not self.sounds_like(names[0]):
+            names = [name for name in SEVERAL.split(query.text) if name.strip()] or names
+        told = [wording(Query(name.strip(), sounds_like=self.sounds_like(name))) for name in names]
+        return " and ".join(told)
+
+    def sounds_like(self, name: str) -> str:
+        """How the sound of that name sounds, in a dozen words; "" where nothing near is known.
+
+        Raises:
+            ModelError: the vectors of the names are missing, damaged, or older than the table.
+        """
+        plain = " ".join(name.lower().split())
+        if plain not in self._told:
+            self._told[plain] = table().get(plain) or self._of_the_nearest(plain)
+        return self._told[plain]
+
+    def _of_the_nearest(self, name: str) -> str:
+        if not name.isascii() or SEVERAL.search(name):
+            return ""  # words the encoder cannot read are near to everything, two sounds near to one of them
+        near = _vectors(VECTORS) @ self._encoder.encode([Query(name)])[0].cpu()
+        best = int(near.argmax())
+        return list(table().values())[best] if near[best] >= NEAREST else ""
+
+
+@functools.cache
+def table() -> dict[str, str]:
+    """Every name that is known, in lower case, and how it sounds.
+
+    >>> table()["clarinet"]
+    'smooth sustained hollow woody tones with strong odd harmonics and gentle attack'
+    """
+    found: dict[str, str] = {}
+    for source in _sources():
+        for name, facts in json.loads(source).items():
+            told = facts["sounds_like"]
+            for known in (name, *facts["names"]):
+                found.setdefault(known.lower(), told if isinstance(told, str) else told[0])
+    return found
+
+
+def write_vectors(path: Path = VECTORS) -> None:
+    """Encode all names: (names, 384) unit vectors in fp16, with the hash of the table in the header."""
+    from safetensors.torch import save_file
+
+    encoder, names = MiniLM(), list(table())
+    encoder.remember(names)
+    vectors = encoder.encode([Query(name) for name in names]).half().contiguous()
+    part = path.with_name(f".{path.name}.part")
+    try:
+        save_file({"names": vectors}, part, metadata={"table": _hash()})
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@functools.cache
+def _vectors(path: Path) -> Tensor:
+    """(names, 384) float32, in the order of `table`."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as opened:
+            of_table = (opened.metadata() or {}).get("table")
+            vectors: Tensor = opened.get_tensor("names").float()
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} is missing or damaged: {error}; reinstall unweave") from error
+    if of_table != _hash() or vectors.shape != (len(table()), MiniLM.dim):
+        raise ModelError(f"{path} is not of this table; run: python -m unweave.language.knowledge")
+    return vectors
+
+
+def _sources() -> list[str]:
+    """Labels that were trained on have their descriptions beside what else training knows of them."""
+    files = [
+        resources.files("unweave.data") / "labels.json",
+        resources.files("unweave.language") / "data" / "sounds.json",
+    ]
+    return [file.read_text(encoding="utf-8") for file in files]
+
+
+def _hash() -> str:
+    return hashlib.sha256("\n".join(f"{name}\t{told}" for name, told in table().items()).encode()).hexdigest()
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(2)
+    write_vectors()
