@@ -30,6 +30,9 @@ $(STAMP): pyproject.toml constraints.txt
 	"$(PYTHON)" -m venv $(VENV)
 	$(BIN)/pip install --quiet -c constraints.txt torch
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	@# Two packages of the perceptual metrics are compiled; all else works without a C compiler.
+	@$(BIN)/pip install --quiet -c constraints.txt -e '.[metrics]' || \
+		echo "note: perceptual metrics are left out, and their tests; they want a C compiler and Python's headers"
 	@touch $(STAMP)
 
 demo: $(STAMP)

@@ -107,6 +107,14 @@ def test_degenerate_signals(metric, estimate: Tensor, reference: Tensor, expecte
     assert metric(estimate, reference).item() == pytest.approx(expected, nan_ok=True)
 
 
+def test_a_constant_whose_mean_is_rounded_is_silent_too() -> None:
+    constant = torch.full((999,), 0.1, dtype=torch.float64)
+    assert (constant != constant.mean()).all()
+    noise = torch.randn(999, generator=torch.Generator().manual_seed(0))
+    assert si_sdr(noise, constant).isnan()
+    assert si_sdr(constant, noise).item() == -math.inf
+
+
 def test_a_perfect_estimate_at_another_level_is_nearly_without_bound() -> None:
     assert si_sdr(3 * NOISE, NOISE).item() > 130  # what float32 samples allow
 
@@ -115,3 +123,44 @@ def test_shapes_must_agree() -> None:
     for metric in (sdr, si_sdr, attenuation_db):
         with pytest.raises(UsageError, match=r"got \(1, 4\) and \(4,\)"):
             metric(torch.ones(1, 4), torch.ones(4))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_samples_that_are_no_numbers_are_refused_and_named(value: float) -> None:
+    broken = torch.ones(3, 5)
+    broken[2, 1] = value
+    message = r"the {} should hold finite samples, got 1 .* first at index \(2, 1\)"
+    for metric in (sdr, si_sdr):
+        with pytest.raises(UsageError, match=message.format("estimate")):
+            metric(broken, torch.ones(3, 5))
+        with pytest.raises(UsageError, match=message.format("reference")):
+            metric(torch.ones(3, 5), broken)
+    for improvement in (sdr_improvement, si_sdr_improvement):
+        with pytest.raises(UsageError, match=message.format("mixture")):
+            improvement(torch.ones(3, 5), torch.ones(3, 5), broken)
+    with pytest.raises(UsageError, match=message.format("mixture")):
+        attenuation_db(torch.ones(3, 5), broken)
+
+
+def test_infinities_that_cancel_and_sums_that_overflow_are_told_apart() -> None:
+    with pytest.raises(UsageError, match="got 2 that are NaN or infinite"):
+        sdr(torch.tensor([math.inf, -math.inf]), torch.ones(2))
+    loud = torch.full((4,), 3e38)  # finite, and so is its power in float64
+    assert sdr(loud / 2, loud).item() == pytest.approx(6.0206, abs=1e-3)
+
+
+def test_agrees_with_fast_bss_eval(clips: tuple[Tensor, Tensor]) -> None:
+    import fast_bss_eval
+
+    dog, rain = (clip.double() for clip in clips)
+    theirs = fast_bss_eval.si_sdr((dog)[None], (dog + 0.2 * rain + 0.1)[None], zero_mean=True)
+    assert si_sdr(dog + 0.2 * rain + 0.1, dog).item() == pytest.approx(theirs.item(), abs=1e-3)
+
+
+def test_an_error_140_db_down_is_still_measured(clips: tuple[Tensor, Tensor]) -> None:
+    """Powers that are subtracted would leave rounding here; the error is formed sample by sample."""
+    dog, rain = (clip.double() - clip.double().mean() for clip in clips)
+    rain = rain - dog * (rain @ dog) / (dog @ dog)  # at a right angle, so that the ratio is known
+    error = rain * dog.norm() / rain.norm() * 1e-7
+    assert si_sdr(0.3 * (dog + error), dog).item() == pytest.approx(140, abs=1e-3)
+    assert sdr(dog + error, dog).item() == pytest.approx(140, abs=1e-3)
