@@ -21,6 +21,7 @@ import unweave
 from unweave import console, hub
 from unweave.batch import find_recordings, looks_like_file, plan, queries_of, tell_apart
 from unweave.errors import UnknownNameError, UsageError
+from unweave.measuring import benchmarks_app, evaluate
 from unweave.work import Voice, edit_one, load_engine, separate_all
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ models_app = typer.Typer(cls=TyperGroup, no_args_is_help=False, rich_markup_mode
 app.add_typer(
     models_app, name="models", help="The weights that come along: what there is, and how good it is."
 )
+app.command()(evaluate)
+app.add_typer(benchmarks_app, name="benchmarks", help="What engines are measured on, and how it was built.")
 
 Queries = Annotated[
     list[str] | None,

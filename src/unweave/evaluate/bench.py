@@ -1,95 +1,83 @@
 """`make bench`: quality, speed and memory in one table, every system on the same mixtures in one run.
 
-Run it as ``python -m unweave.evaluate.bench --data ROOT`` with ROOT a folder that holds manifest.csv.
-Without --data the clips in tests/data are mixed, which is a smoke test and no benchmark.
+Run it as ``python -m unweave.evaluate.bench --data ROOT`` with ROOT the folder of the benchmarks' clips.
+Without --data the clips in tests/data are mixed, which is a smoke test and no benchmark. The numbers are
+those of ``unweave evaluate``, which says more.
 """
 
 import argparse
 import dataclasses
 import json
 import math
-import resource
-import subprocess
-import sys
-import time
-from collections.abc import Callable
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
-from unweave import hub, separators
-from unweave.evaluate import systems
-from unweave.evaluate.benchmarks import TwoSources, present, two_sources
-from unweave.evaluate.run import Summary, measure, summary
-from unweave.pipeline.native import Native
-from unweave.types import Query
+from unweave import hub
+from unweave.evaluate.metrics import cost
+from unweave.evaluate.metrics.cost import Cost
+from unweave.evaluate.run import Plan, evaluate
 
 SPEEDS = ("stft", "engine", "engine-2", "native", "resunet30")
-SECONDS = 10.0  # of audio, for speed
 
 
-def quality(root: Path, config: TwoSources, model: str) -> dict[str, Summary]:
-    """Every system on the mixtures of `config`; the engine through the same path as a user's file."""
-    engine = separators.load(model, "cpu")
-    native = Native(engine, config.sample_rate)
-    examples = list(two_sources(root, config))
-    found = {
-        model: measure(systems.engine(native), examples),
-        f"{model}, raw": measure(systems.engine(engine), examples),
-        "ideal mask": measure(systems.ideal_ratio_mask, map(present, examples)),
-        "half": measure(systems.half, examples),
-        "nothing": measure(systems.nothing, examples),
-    }
-    return {name: summary(rows, config.seconds) for name, rows in found.items()}
+@dataclass(frozen=True)
+class Summary:
+    """Means over the answers of one system, with half-widths of 95 % intervals over mixtures."""
+
+    queries: int  # present ones
+    si_sdr_improvement: float
+    si_sdr_interval: float
+    sdr_improvement: float
+    wrong: float  # share of present queries
+    absent_db: float  # mean attenuation of absent queries, NaN where there are none
+    absent_interval: float
+    seconds_per_second: float  # of work per second of audio and query
 
 
-def speed(what: str, model: str) -> dict[str, float]:
-    """Seconds per second of mono audio at 32 kHz and peak memory in MB, in a process of its own."""
-    command = [sys.executable, "-m", "unweave.evaluate.bench", "--speed", what, "--model", model]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    found: dict[str, float] = json.loads(done.stdout)
+def quality(root: Path, benchmark: str, count: int, model: str) -> dict[str, Summary]:
+    """Every system on the first mixtures of a benchmark; the engine as a user's file goes through it."""
+    found: dict[str, Summary] = {}
+    plans = (("", (model,), False), (", raw", (model,), True), ("", ("ideal-mask", "half", "nothing"), False))
+    for suffix, names, raw in plans:
+        with tempfile.TemporaryDirectory() as out:
+            plan = Plan(names, (benchmark,), root, Path(out), count, threads=2, raw=raw)
+            for one in evaluate(plan)["results"]:
+                found[one["engine"] + suffix] = _summary(one)
     return found
 
 
-def _speed_here(what: str, model: str) -> dict[str, float]:
-    torch.set_num_threads(2)
-    noise = torch.randn(1, int(SECONDS * 32_000), generator=torch.Generator().manual_seed(0)) * 0.1
-    work = _work(what, model, noise)
-    times = []
-    with torch.inference_mode():
-        for _ in range(7):
-            started = time.perf_counter()
-            work()
-            times.append(time.perf_counter() - started)
-    median = sorted(times[1:])[len(times[1:]) // 2]  # the first call also fills caches
-    return {"seconds_per_second": median / SECONDS, "megabytes": _peak_megabytes()}
+def _summary(result: dict[str, Any]) -> Summary:
+    def mean(metric: str, key: str = "mean") -> float:
+        value = result["metrics"].get(metric, {}).get(key)
+        return math.nan if value is None else float(value)
+
+    def half_width(metric: str) -> float:
+        return (mean(metric, "high") - mean(metric, "low")) / 2
+
+    seconds = result["seconds_per_second"]
+    return Summary(
+        queries=result["queries"]["present"],
+        si_sdr_improvement=mean("si_sdri"),
+        si_sdr_interval=half_width("si_sdri"),
+        sdr_improvement=mean("sdri"),
+        wrong=mean("wrong_target"),
+        absent_db=mean("attenuation_db"),
+        absent_interval=half_width("attenuation_db"),
+        seconds_per_second=math.nan if seconds is None else float(seconds),
+    )
 
 
-def _peak_megabytes() -> float:
-    """Most memory this process has held at once."""
-    status = Path("/proc/self/status")
-    if status.exists():  # what getrusage says on Linux includes the parent's memory at the fork
-        (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
-        return int(line.split()[1]) / 2**10
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
-
-
-def _work(what: str, model: str, noise: torch.Tensor) -> Callable[[], object]:
-    from unweave.models.resunet import ResUNet, ResUNetConfig
-    from unweave.signal.stft import istft, stft
-
-    if what == "stft":
-        return lambda: istft(stft(noise), noise.shape[-1])
-    if what == "resunet30":
-        network, condition = ResUNet(ResUNetConfig()).eval(), torch.randn(1, 512)
-        return lambda: network(noise[None], condition)
-    engine = separators.load(model, "cpu")
-    queries = [Query("dog barking"), Query("rain")][: 2 if what == "engine-2" else 1]
-    separator = Native(engine, 32_000) if what == "native" else engine
-    return lambda: separator.separate(noise, queries)
+def speed(what: str, model: str) -> Cost:
+    """What 10 s of mono audio cost on 2 threads, in a process of its own."""
+    if what in ("stft", "resunet30"):
+        return cost.measure(f"{cost.__name__}:{'stft_round_trip' if what == 'stft' else what}")
+    queries, native_rate = 2 if what == "engine-2" else 1, 32_000 if what == "native" else 0
+    return cost.measure(arguments=[model, queries, native_rate])
 
 
 def _plain(one: Summary) -> dict[str, float | None]:
@@ -115,44 +103,44 @@ def _print(console: Console, name: str, found: dict[str, Summary]) -> None:
     console.print(table)
 
 
+def _print_costs(console: Console, speeds: dict[str, Cost]) -> None:
+    table = Table(title="cost on 2 threads, 10 s of mono audio, median of 6", title_justify="left")
+    for column in ("what", "s per s", "peak MB", "start-up s", "parameters", "multiply-adds per s"):
+        table.add_column(column, justify="left" if column == "what" else "right")
+    for what, one in speeds.items():
+        table.add_row(
+            what,
+            f"{one.seconds_per_second:.4f}",
+            f"{one.megabytes:.0f}",
+            f"{one.start_up:.1f}",
+            f"{one.parameters / 1e6:.2f} M",
+            f"{one.multiply_adds / 1e9:.2f} G",
+        )
+    console.print(table)
+
+
 def main() -> None:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, help="folder that holds manifest.csv; default: tests/data")
-    parser.add_argument("--splits", default="dev,dev_unseen", help="splits of the manifest, with commas")
-    parser.add_argument("--count", type=int, default=300, help="mixtures per split")
-    parser.add_argument("--low-pass", type=float, default=0.0, help="cut everything above so many Hz")
+    parser.add_argument("--data", type=Path, help="folder of the clips; default: tests/data")
+    parser.add_argument("--benchmarks", default="seen-2,unseen-2", help="names or files, with commas")
+    parser.add_argument("--count", type=int, default=300, help="mixtures of each, from its first on")
     parser.add_argument("--model", default=hub.DEFAULT)
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--speed", choices=SPEEDS, help="measure one speed, print JSON, stop")
     options = parser.parse_args()
-    if options.speed:
-        print(json.dumps(_speed_here(options.speed, options.model)))
-        return
     console = Console(stderr=options.json)
     root = options.data or Path("tests/data")
     report: dict[str, object] = {}
-    for split in options.splits.split(",") if options.data else ["test"]:
-        count = options.count if options.data else 40
-        config = TwoSources(split=split, count=count, low_pass_hz=options.low_pass)
-        found = quality(root, config, options.model)
-        report[split] = {system: _plain(one) for system, one in found.items()}
-        _print(
-            console,
-            f"{split}: {count} mixtures of two, {config.seconds:g} s, -5..5 dB, seed {config.seed}",
-            found,
-        )
-    table = Table(title="speed on 2 threads, 10 s of mono audio, median of 6", title_justify="left")
-    for column in ("what", "s per s", "peak MB"):
-        table.add_column(column, justify="left" if column == "what" else "right")
+    for name in options.benchmarks.split(",") if options.data else ["tiny"]:
+        found = quality(root, name, options.count, options.model)
+        report[name] = {system: _plain(one) for system, one in found.items()}
+        _print(console, f"{name}: the first {options.count} mixtures, or all", found)
     speeds = {what: speed(what, options.model) for what in SPEEDS}
-    for what, one in speeds.items():
-        table.add_row(what, f"{one['seconds_per_second']:.4f}", f"{one['megabytes']:.0f}")
-    console.print(table)
+    _print_costs(console, speeds)
     if options.json:
-        print(json.dumps(report | {"speed": speeds}))
+        print(json.dumps(report | {"speed": {what: dataclasses.asdict(one) for what, one in speeds.items()}}))
 
 
 if __name__ == "__main__":
