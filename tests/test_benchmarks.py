@@ -513,5 +513,5 @@ def test_publishing_a_run_fills_index_and_card(tmp_path: Path, monkeypatch: pyte
     assert entry["parameters"] == shipped.parameters
     assert entry["scores"]["dev SI-SDRi dB"] == 1.0
     text = card.read_text()
-    assert "| dev | engine | 1.00 ± 0.10 | 2.00 | 50.0 % | 20.0 ± 1.0 |" in text
+    assert "| dev | a | 1.00 ± 0.10 | 2.00 | 50.0 % | 20.0 ± 1.0 |" in text
     assert "| 2 | -2.00 |" in text

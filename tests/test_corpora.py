@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -777,6 +778,17 @@ def test_a_changed_clip_is_refused_and_a_missing_one_leaves_its_mixtures_out(own
     assert 0 < len(left) < 6
     lost.write_bytes(samples[:-2] + b"\x01\x00")
     with pytest.raises(UsageError, match=r"1 of the 3 files .* audio/1-100032-A-0.wav"):
+        Clips(built, root, cache)
+
+
+@pytest.mark.parametrize("name", corpora.available())
+def test_a_changed_clip_of_any_corpus_is_refused(name: str, own, cache: Path) -> None:
+    root = own(name)
+    built = build(name, root, seed=1, cache=cache)
+    file = next(iter(built.files))
+    with (root / file).open("ab") as clip:
+        clip.write(b"\0")
+    with pytest.raises(UsageError, match=re.escape(file)):
         Clips(built, root, cache)
 
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from unweave.errors import OutputError, UsageError
+from unweave.errors import OutputError, UnknownNameError, UsageError
 from unweave.evaluate import benchmarks, run
 from unweave.evaluate.compare import compare
 from unweave.evaluate.headline import EXACT_DB, QUIETEST_DB, WORST_DB, headline
@@ -41,7 +41,7 @@ def elsewhere(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def planned(out: Path, *engines: str, **others: Any) -> run.Plan:
-    return run.Plan(engines, ("tiny",), DATA, out, **others)
+    return run.Plan(engines, ("tiny",), DATA, out, **({"baseline": ""} | others))
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,16 @@ def test_the_other_source_is_a_wrong_target_only_where_it_is_a_rival(examples: l
     assert wrong[:2].tolist() == [1, 1]
     assert wrong[2].isnan()
     alike = headline(swapped, example.sources, example.mixture, torch.zeros(3, 3, dtype=torch.bool))
-    assert alike["wrong_target"][:2].tolist() == [0, 0]
+    assert alike["wrong_target"].isnan().all()
+
+
+def test_what_nobody_asks_for_is_a_rival_too(examples: list[Example]) -> None:
+    example = examples[0]
+    asked, rest = example.sources[:1], example.sources[1]
+    none = torch.zeros(1, 1, dtype=torch.bool)
+    for estimate, wrong in ((asked + 0.1 * rest, 0.0), (0.1 * asked + rest, 1.0)):
+        assert headline(estimate, asked, example.mixture, none, rest)["wrong_target"].tolist() == [wrong]
+        assert headline(estimate, asked, example.mixture, none)["wrong_target"].isnan().all()
 
 
 def test_answers_that_cannot_be_measured_are_refused(examples: list[Example]) -> None:
@@ -311,7 +320,7 @@ def test_ctrl_c_leaves_a_folder_that_can_be_resumed(tmp_path: Path) -> None:
     _, items = read(path)
     assert items
     assert not (out / "results.json").exists()
-    assert list((out / "rows").iterdir()) == [path]
+    assert sorted((out / "rows").iterdir()) == [path.with_name("tiny--half.jsonl"), path]
 
 
 def test_an_item_that_fails_does_not_stop_the_others(cli: Cli, tmp_path: Path) -> None:
@@ -340,7 +349,7 @@ def test_missing_clips_are_counted_and_changed_ones_refused(cli: Cli, tmp_path: 
     ran = cli(*words, "-o", "out")
     assert ran.code == 3
     document = json.loads(Path("out/results.json").read_text())
-    (result,) = document["results"]
+    result, _ = document["results"]
     rainy = [
         item.id
         for item in benchmarks.load("tiny").items
@@ -453,3 +462,35 @@ def test_rows_keep_the_reason_for_what_is_not_finite() -> None:
     assert found["metrics"] == {"sdr": None, "si_sdr": None, "pesq": None, "x": 0.0}
     assert found["undefined"] == {"sdr": "infinite", "si_sdr": "-infinite", "pesq": "undefined"}
     assert math.copysign(1, found["metrics"]["x"]) == 1  # no minus in front of nothing
+
+
+def test_all_leaves_out_lists_without_a_clip(tmp_path: Path) -> None:
+    plan = replace(planned(tmp_path / "report", "nothing", count=1), benchmarks=("all",))
+    with pytest.warns(UserWarning, match=r"left out, as none of their clips is below .*: absent, long, "):
+        document = run.evaluate(plan, page=False)
+    assert [one["name"] for one in document["benchmarks"]] == ["tiny"]
+    with pytest.raises(UsageError, match="no benchmark has a clip below"):
+        run.evaluate(replace(plan, data=tmp_path), page=False)
+
+
+def test_half_stands_beside_whatever_is_measured(tmp_path: Path) -> None:
+    plan = replace(planned(tmp_path, "nothing", count=2), baseline="half")
+    nothing, half = run.evaluate(plan, page=False)["results"]
+    assert (nothing["engine"], half["engine"]) == ("nothing", "half")
+    assert half["metrics"]["sdri"]["mean"] > 1 > nothing["metrics"]["sdri"]["mean"] == 0
+
+
+@pytest.mark.parametrize(
+    ("named", "error", "says"),
+    [
+        ("clap=no/folder", UsageError, "commit"),
+        ("ears", UnknownNameError, "embedder"),
+        ("clap=", UsageError, "commit"),
+    ],
+)
+def test_what_listens_is_refused_before_any_work(
+    tmp_path: Path, named: str, error: type[Exception], says: str
+) -> None:
+    with pytest.raises(error, match=says):
+        run.evaluate(planned(tmp_path, "nothing", metrics=("semantic",), embedder=named), page=False)
+    assert not list(tmp_path.iterdir())

@@ -24,7 +24,7 @@ def test_the_table_tells_and_does_not_name() -> None:
     found = knowledge.table()
     assert len(found) > 4000
     for name, told in found.items():
-        assert name == " ".join(name.lower().split())
+        assert name == knowledge.plainly(name)
         assert 2 <= len(told.split()) <= 25, name
         assert told.isascii(), name
         assert len(told) < 200, name
@@ -50,11 +50,25 @@ def test_what_is_not_known_is_not_made_up(known: Knowledge, asked: str) -> None:
 
 def test_several_sounds_are_told_one_by_one(known: Knowledge) -> None:
     told = knowledge.table()
-    assert known.enriched(Query("rain and xyzzy")) == f"rain: {told['rain']} and xyzzy"
+    assert known.enriched(Query("rain and wind")) == f"rain: {told['rain']} and wind: {told['wind']}"
+    assert known.enriched(Query("rain and xyzzy")) == "rain and xyzzy", "a word may be no sound"
     assert known.enriched(Query("rock and roll")) == f"rock and roll: {told['rock and roll']}"
     assert known.enriched(Query(" xyzzy ")) == "xyzzy"
     assert known.enriched(Query(",")) == ","
     assert known.enriched(Query("rain", sounds_like="a soft hiss")) == "rain: a soft hiss"
+
+
+def test_a_name_is_found_with_and_without_its_article(known: Knowledge) -> None:
+    told = knowledge.table()
+    for asked in ("a dog barking", "the sound of a dog barking", "Dog barking"):
+        assert known.sounds_like(asked) == told["dog barking"]
+    assert known.sounds_like("someone playing the cello") == told["cello"]
+    assert known.sounds_like("baby\u2019s crying") == known.sounds_like("baby's crying")
+
+
+def test_what_would_be_too_long_stays_as_it_was(known: Knowledge) -> None:
+    names = ", ".join(list(knowledge.table())[:40:2])
+    assert known.enriched(Query(names)) == names
 
 
 def test_vectors_of_another_table_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

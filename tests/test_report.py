@@ -306,4 +306,4 @@ def test_tables_say_what_is_not_known() -> None:
     table = report.table("<b>", ("<b>",), [("<b>", "<b>")])
     assert table.count("&lt;b&gt;") == 5  # label and caption, head, name of the row, cell
     assert "<b>" not in table
-    assert report_media.LIMIT < 15_000_000
+    assert report_media.LIMIT < 25_000_000

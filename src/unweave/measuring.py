@@ -33,7 +33,10 @@ Compared = Annotated[
 ]
 Sets = Annotated[str, typer.Option("--metrics", metavar="SETS", help="With commas; or all.")]
 Listens = Annotated[
-    str, typer.Option("--embedder", metavar="own|clap|tagger|flamingo", help="For the semantic set.")
+    str,
+    typer.Option(
+        "--embedder", metavar="own|KIND=FOLDER", help="Of the semantic set; kinds: clap, tagger, flamingo."
+    ),
 ]
 Count = Annotated[
     int | None, typer.Option("--count", min=1, metavar="N", help="Only the first N mixtures of each.")
@@ -206,6 +209,10 @@ def list_benchmarks(json: AsJson = False) -> None:
     ]
     for line in console.table(("name", "mixtures", "length", "rate", "about"), rows):
         console.put(line)
+    from unweave.data import corpora
+
+    console.put("")
+    console.put(f"To build from a corpus on your disk: {', '.join(corpora.available())}.")
     return None
 
 
@@ -213,11 +220,19 @@ def list_benchmarks(json: AsJson = False) -> None:
 def describe_benchmark(
     name: Annotated[str, typer.Argument(help="As in the list, or a file.")], json: AsJson = False
 ) -> None:
-    """What a benchmark holds, and how it was made."""
+    """What a benchmark holds and how it was made, or the folder and the protocol of a corpus."""
+    from unweave.data import corpora
     from unweave.evaluate import benchmarks as lists
 
-    found = lists.read(Path(name)) if name.endswith(".jsonl") else lists.load(name)
-    facts = _facts(found)
+    if name in corpora.available():
+        corpus = corpora.load(name)
+        facts = {
+            "name": name,
+            **dataclasses.asdict(corpus.PROTOCOL),
+            "layout": (corpus.__doc__ or "").strip(),
+        }
+    else:
+        facts = _facts(lists.read(Path(name)) if name.endswith(".jsonl") else lists.load(name))
     if json:
         return console.put_json(facts)
     for what, value in facts.items():

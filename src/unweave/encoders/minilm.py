@@ -113,6 +113,10 @@ class MiniLM:
             states = self._states([pieces for _, pieces in alike])
             self._known |= {text: state.clone() for (text, _), state in zip(alike, states, strict=True)}
 
+    def reads(self, text: str) -> bool:
+        """Whether a text is short enough."""
+        return len(self._tokenizer.encode(text.strip().lower()).ids) <= LONGEST
+
     def _pieces(self, text: str) -> list[int]:
         pieces = list(self._tokenizer.encode(text.strip().lower()).ids)
         if len(pieces) > LONGEST:

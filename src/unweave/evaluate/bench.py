@@ -45,7 +45,7 @@ def quality(root: Path, benchmark: str, count: int, model: str) -> dict[str, Sum
     plans = (("", (model,), False), (", raw", (model,), True), ("", ("ideal-mask", "half", "nothing"), False))
     for suffix, names, raw in plans:
         with tempfile.TemporaryDirectory() as out:
-            plan = Plan(names, (benchmark,), root, Path(out), count, threads=2, raw=raw)
+            plan = Plan(names, (benchmark,), root, Path(out), count, threads=2, raw=raw, baseline="")
             for one in evaluate(plan)["results"]:
                 found[one["engine"] + suffix] = _summary(one)
     return found

@@ -33,6 +33,7 @@ __all__ = [
     "present",
     "read",
     "render",
+    "unasked",
     "write",
 ]
 
@@ -181,6 +182,23 @@ def render(benchmark: Benchmark, index: int, clips: Clips) -> Example:
         queries=tuple(_query(ask, benchmark.sample_rate, clips) for ask in item.queries),
         sample_rate=benchmark.sample_rate,
     )
+
+
+def unasked(benchmark: Benchmark, index: int, clips: Clips) -> Tensor | None:
+    """What item `index` holds that no query asks for, (C, T); None where there is no such source.
+
+    Raises:
+        UsageError: as `Clips.sound`.
+    """
+    item = benchmark.items[index]
+    asked = {source for ask in item.queries for source in ask.sources}
+    pieces = [piece for piece, source in zip(item.pieces, item.of, strict=True) if source not in asked]
+    if not pieces:
+        return None
+    rest = torch.zeros(item.channels, item.length)
+    for piece in pieces:
+        rest[:, piece.at : piece.at + piece.length] += clips.sound(piece, item.channels)
+    return low_passed(rest, item.low_pass_hz, benchmark.sample_rate) if item.low_pass_hz else rest
 
 
 def _query(ask: Ask, sample_rate: int, clips: Clips) -> Query:

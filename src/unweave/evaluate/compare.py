@@ -9,7 +9,7 @@ from typing import Any
 from unweave.errors import UsageError
 from unweave.evaluate import rows, statistics
 from unweave.evaluate.results import SCHEMA
-from unweave.evaluate.run import RESULTS
+from unweave.evaluate.run import RESULTS, ROWS
 from unweave.evaluate.sets import METRICS
 
 Answers = dict[tuple[str, int], rows.Row]  # by item and query
@@ -82,6 +82,12 @@ def _pairs(ours: Path, theirs: Path) -> Iterator[tuple[str, tuple[str, str], Ans
             pairs = [(*mine, *others)]
         for pair in pairs:
             some = True
+            ears = one["embedders"][name, pair[0]], two["embedders"][name, pair[1]]
+            if all(ears) and ears[0] != ears[1]:
+                raise UsageError(
+                    f"{ours} listened with {ears[0]!r}, {theirs} with {ears[1]!r}: what they heard does not "
+                    f"compare; evaluate both with the same --embedder"
+                )
             yield name, pair, mine[pair[0]], others[pair[1]]
     if not some:
         raise UsageError(
@@ -100,16 +106,21 @@ def _read(folder: Path) -> dict[str, Any]:
                 f"{path} has schema {document['schema']}, wanted {SCHEMA}; run the evaluation again"
             )
         found: dict[str, dict[str, Answers]] = {}
+        heard_by: dict[tuple[str, str], str] = {}
         for result in document["results"]:
-            _, items = rows.read(folder / result["rows"])
-            answers = {(row["item"], row["query"]): row for some in items.values() for row in some}
+            header, items = rows.read(
+                folder / ROWS / Path(result["rows"]).name
+            )  # never outside of the report
+            counted = list(items.values())[: result["items"]]  # a run of more may have left more
+            answers = {(row["item"], row["query"]): row for some in counted for row in some}
+            heard_by[result["benchmark"], result["engine"]] = header["identity"]["embedder"]
             found.setdefault(result["benchmark"], {})[result["engine"]] = answers
         hashes = {one["name"]: one["sha256"] for one in document["benchmarks"]}
     except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise UsageError(
             f"{folder} holds no whole report ({error}); make one with: unweave evaluate -o {folder}"
         ) from None
-    return {"hashes": hashes, "rows": found}
+    return {"hashes": hashes, "rows": found, "embedders": heard_by}
 
 
 def _said(report: dict[str, Any]) -> str:

@@ -22,15 +22,15 @@ _CANCELS = 1e-7  # an error below this share of the signals has lost digits as a
 
 @dataclass(frozen=True, eq=False)
 class Products:
-    """Dot products of estimates, sources and mixture, in this order; N = 2 Q + 1 signals."""
+    """Dot products of estimates, sources, mixture and rest, in this order; N = 2 Q + 2 signals."""
 
-    signals: tuple[Tensor, Tensor, Tensor]  # (Q, C, T), (Q, C, T), (1, C, T)
+    signals: tuple[Tensor, Tensor, Tensor, Tensor]  # (Q, C, T), (Q, C, T), (1, C, T), (1, C, T)
     plain: Tensor  # (C, N, N) float64
     centred: Tensor  # (C, N, N) the same without the means
 
 
-def products(estimates: Tensor, sources: Tensor, mixture: Tensor) -> Products:
-    """All dot products of (Q, C, T) estimates, (Q, C, T) sources and the (C, T) mixture.
+def products(estimates: Tensor, sources: Tensor, mixture: Tensor, rest: Tensor | None = None) -> Products:
+    """All dot products of (Q, C, T) estimates, (Q, C, T) sources, the (C, T) mixture and the (C, T) rest.
 
     Raises:
         UsageError: the shapes do not fit together, or an estimate holds NaN or infinity.
@@ -40,9 +40,9 @@ def products(estimates: Tensor, sources: Tensor, mixture: Tensor) -> Products:
             f"estimates {tuple(estimates.shape)}, sources {tuple(sources.shape)} and mixture "
             f"{tuple(mixture.shape)} do not fit; wanted are (Q, C, T), (Q, C, T) and (C, T)"
         )
-    signals = (estimates, sources, mixture[None])
+    signals = (estimates, sources, mixture[None], (torch.zeros_like(mixture) if rest is None else rest)[None])
     length = mixture.shape[-1]
-    count = 2 * len(estimates) + 1
+    count = 2 * len(estimates) + 2
     plain = torch.zeros(len(mixture), count, count, dtype=torch.float64)
     sums = torch.zeros(len(mixture), count, dtype=torch.float64)
     for start in range(0, length, _BLOCK):
@@ -57,10 +57,12 @@ def products(estimates: Tensor, sources: Tensor, mixture: Tensor) -> Products:
     return Products(signals, plain, plain - sums[:, :, None] * means[:, None, :])
 
 
-_NAMES = ("estimates", "sources", "mixture")
+_NAMES = ("estimates", "sources", "mixture", "rest")
 
 
-def headline(estimates: Tensor, sources: Tensor, mixture: Tensor, rivals: Tensor) -> dict[str, Tensor]:
+def headline(
+    estimates: Tensor, sources: Tensor, mixture: Tensor, rivals: Tensor, rest: Tensor | None = None
+) -> dict[str, Tensor]:
     """What every run measures; values of several channels are averaged.
 
     Args:
@@ -68,24 +70,27 @@ def headline(estimates: Tensor, sources: Tensor, mixture: Tensor, rivals: Tensor
         sources: (Q, C, T), what was asked for; silence where it is not in the mixture.
         mixture: (C, T).
         rivals: (Q, Q) bool, whether source r is another sound than the one query q asks for.
+        rest: (C, T), the sources that no query asks for, together; a rival of all that are asked for.
 
     Returns:
         By name (Q,) float64: "si_sdr", "si_sdri" (`WORST_DB` at least), "sdr", "sdri" and "snr_db" of the
         source against all else in the mixture, all NaN where the source is silent; "wrong_target", 1 where an
-        answer is nearer to a rival in SI-SDR, else 0, NaN for silence; "attenuation_db" below the mixture
-        (`QUIETEST_DB` at most); and (1,) "sum_error_db", the energy of mixture minus all estimates over that
-        of the mixture (`EXACT_DB` at least).
+        answer is nearer to a rival in SI-SDR, else 0, NaN for silence and without a rival; "attenuation_db"
+        below the mixture (`QUIETEST_DB` at most); and (1,) "sum_error_db", the energy of mixture minus all
+        estimates over that of the mixture (`EXACT_DB` at least).
     """
-    dots = products(estimates, sources, mixture)
+    dots = products(estimates, sources, mixture, rest)
     count = len(estimates)
     answers, asked, whole = range(count), range(count, 2 * count), 2 * count
-    si_sdr = _table(dots, [*answers, whole], [*asked], scale_free=True)  # (C, Q + 1, Q)
+    nearness = _table(dots, [*answers, whole], [*asked, whole + 1], scale_free=True)  # (C, Q + 1, Q + 1)
+    si_sdr = nearness[..., :count]
     sdr = _table(dots, [*answers, whole], [*asked], scale_free=False)
     own = torch.arange(count)
 
-    mine, nearness = si_sdr[:, own, own], si_sdr[:, :count].mean(0)
-    closer = (nearness > nearness.diagonal()[:, None]) & rivals  # NaN, of silence, is nearer to nothing
-    wrong = closer.any(1).double().masked_fill(nearness.diagonal().isnan(), torch.nan)
+    mine, near = si_sdr[:, own, own], nearness[:, :count].mean(0)  # (Q, Q + 1)
+    others = torch.cat([rivals, ~near[:, -1:].isnan()], 1)  # NaN, of silence, is nearer to nothing
+    closer = (near > near.diagonal()[:, None]) & others
+    wrong = closer.any(1).double().masked_fill(near.diagonal().isnan() | ~others.any(1), torch.nan)
     return {
         "si_sdr": mine.mean(0),
         "si_sdri": (mine - si_sdr[:, -1]).mean(0).clamp(min=WORST_DB),
@@ -130,18 +135,18 @@ def _table(dots: Products, rows: list[int], columns: list[int], *, scale_free: b
 def _attenuation(dots: Products, count: int) -> Tensor:
     """(C, Q) dB by which estimates lie below the mixture; NaN where that is silent."""
     power = dots.plain.diagonal(dim1=1, dim2=2)
-    mixture = power[:, -1:]
+    mixture = power[:, 2 * count : 2 * count + 1]
     return (10 * (mixture / power[:, :count]).log10()).masked_fill(mixture == 0, torch.nan)
 
 
 def _sum_error(dots: Products, count: int) -> Tensor:
     """(C,) dB of what the estimates together miss of the mixture, relative to it; NaN where it is silent."""
     weights = torch.zeros(dots.plain.shape[1], dtype=torch.float64)
-    weights[:count], weights[-1] = 1, -1
+    weights[:count], weights[2 * count] = 1, -1
     missed = torch.einsum("i,cij,j->c", weights, dots.plain, weights)
-    mixture = dots.plain[:, -1, -1]
+    mixture = dots.plain[:, 2 * count, 2 * count]
     scale = dots.plain.diagonal(dim1=1, dim2=2).sum(1)
     if (missed <= _CANCELS * scale).any():  # as above: take the difference itself
-        estimates, _, whole = dots.signals
+        estimates, _, whole, _ = dots.signals
         missed = (estimates.double().sum(0) - whole[0].double()).square().sum(-1)
     return (10 * (missed / mixture).log10()).masked_fill(mixture == 0, torch.nan)

@@ -23,7 +23,7 @@ NOTE = (
     f"{WORST_DB:g} dB of SI-SDRi, so silence does not count minus infinity; an answer to what is not there "
     f"counts at most {QUIETEST_DB:g} dB below the mixture; a sum error counts at least {EXACT_DB:g} dB. "
     f"What is undefined is counted and never averaged. Wrong target: the answer is nearer, in SI-SDR, to "
-    f"another source that was asked for. AUROC: how well the level of an answer tells whether the sound is "
+    f"another source of the mixture. AUROC: how well the level of an answer tells whether the sound is "
     f"there; 0.5 is chance."
 )
 ENDS = ("worst", "best")
@@ -73,7 +73,7 @@ def page(document: Json, media: Mapping[Key, Shown]) -> str:
             _benchmark(name, [one for one in results if one["benchmark"] == name], colours, media)
             for name in names
         ),
-        f"<section><h2>Every metric</h2>{_all_metrics(results)}</section>",
+        f"<section><h2>Every metric</h2>{_all_metrics(document)}</section>",
         f"<section><h2>Cost</h2>{_cost(document)}</section>",
         f"<section><h2>How this was made</h2>{_facts(document)}</section>",
         "</main>",
@@ -267,6 +267,8 @@ def _items(title: str, items: Sequence[tuple[Json, Shown | None]]) -> str:
                     ("mixture", "reference", "estimate"), shown.pictures, shown.audio, strict=True
                 )
             )
+        if shown is None:
+            players = "<p>Left out to keep this page small; evaluate this benchmark alone to hear it.</p>"
         cards.append(f'<article>{heading}<div class="three">{players}</div></article>')
     scale = "Spectrograms: from 40 Hz to half the sample rate, log axis, 80 dB down from the mixture's peak."
     return (
@@ -275,9 +277,10 @@ def _items(title: str, items: Sequence[tuple[Json, Shown | None]]) -> str:
     )
 
 
-def _all_metrics(results: Sequence[Json]) -> str:
+def _all_metrics(document: Json) -> str:
     rows = []
-    for one in results:
+    heard_by = document["options"]["embedder"]
+    for one in document["results"]:
         for name, found in one["metrics"].items():
             metric = METRICS[name]
             way = {1: "higher", -1: "lower", 0: "neither"}[metric.better]
@@ -286,7 +289,7 @@ def _all_metrics(results: Sequence[Json]) -> str:
             rows.append(
                 (
                     f"{one['benchmark']} / {one['engine']}",
-                    f"{metric.title}{f' ({unit})' if unit else ''}",
+                    f"{metric.title}{f' ({unit})' if unit else ''}{f', {heard_by}' if metric.heard else ''}",
                     with_interval(found, name),
                     number(
                         None if found["median"] is None else (100 if metric.percent else 1) * found["median"]
@@ -298,9 +301,10 @@ def _all_metrics(results: Sequence[Json]) -> str:
             )
         distance = one["frechet_audio_distance"]
         if distance is not None:
-            name = "FAD of all answers to all references"
+            name = f"FAD of all answers to all references, {heard_by}"
+            size = str(one["queries"]["present"])
             rows.append(
-                (f"{one['benchmark']} / {one['engine']}", name, number(distance, 4), "–", "lower", "–", "0")
+                (f"{one['benchmark']} / {one['engine']}", name, number(distance, 4), "–", "lower", size, "0")
             )
     head = ("where", "metric", "mean [95 %]", "median", "better", "answers", "undefined")
     return table("Every metric", head, rows)

@@ -21,7 +21,7 @@ from torch import Tensor
 from unweave.signal.stft import stft
 
 LONGEST = 10.0  # seconds of a player
-LIMIT = 14_000_000  # characters of all data URIs of a page
+LIMIT = 24_000_000  # characters of all data URIs of a page
 WIDTH, HEIGHT = 320, 128  # of a spectrogram in pixels, at most so wide
 RANGE_DB = 80.0  # below the mixture's peak; darker is no darker
 LOWEST_HZ = 40.0

@@ -31,7 +31,7 @@ def result(rows: Sequence[Row], seed: int) -> Json:
         (row for row in there if row["metrics"].get(HEADLINE) is not None),
         key=lambda row: (-row["metrics"][HEADLINE], row["item"], row["query"]),
     )
-    shown = min(SHOWN, (len(ranked) + 1) // 2)  # of a few, none is both
+    shown = min(SHOWN, max(1, len(ranked) // 2))  # of a few, none is both
     first = [row for row in rows if row["query"] == 0]
     engine = sum(row["seconds"]["engine"] for row in first)
     spent = sum(sum(row["seconds"].values()) for row in first)

@@ -35,6 +35,7 @@ class Identity:
     device: str
     threads: int  # of a worker
     embedder: str = ""  # what semantic metrics listened with; "" without them
+    definitions: int = 0  # of the metrics, `sets.DEFINITIONS`
 
     @property
     def digest(self) -> str:
@@ -68,17 +69,17 @@ def reason(value: float) -> str:
 
 
 def packed(vector: Tensor) -> str:
-    """(D,) as text, 16-bit floats: an embedding is no more exact than that.
+    """(D,) as text, 32-bit floats.
 
     >>> unpacked(packed(torch.tensor([1.0, -0.5])))
     tensor([ 1.0000, -0.5000], dtype=torch.float64)
     """
-    return base64.b64encode(vector.half().cpu().numpy().tobytes()).decode("ascii")
+    return base64.b64encode(vector.float().cpu().numpy().tobytes()).decode("ascii")
 
 
 def unpacked(text: str) -> Tensor:
     """What `packed` made, (D,) float64."""
-    return torch.frombuffer(bytearray(base64.b64decode(text)), dtype=torch.float16).double()
+    return torch.frombuffer(bytearray(base64.b64decode(text)), dtype=torch.float32).double()
 
 
 class RowFile:

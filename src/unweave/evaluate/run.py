@@ -9,6 +9,7 @@ import os
 import platform
 import re
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -25,9 +26,9 @@ from unweave.errors import UnknownNameError, UsageError
 from unweave.evaluate import benchmarks, engines, report, results, workers
 from unweave.evaluate.benchmarks import Benchmark, Clips
 from unweave.evaluate.engines import Engine
-from unweave.evaluate.metrics import cost
+from unweave.evaluate.metrics import cost, perceptual
 from unweave.evaluate.rows import Identity, RowFile, write_atomically
-from unweave.evaluate.sets import ONCE, SETS, listener
+from unweave.evaluate.sets import DEFINITIONS, ONCE, SETS, listener
 
 RESULTS, PAGE, ROWS = "results.json", "index.html", "rows"
 
@@ -63,7 +64,8 @@ class Plan:
     seed: int = 0  # of the bootstrap intervals
     command: str = ""  # that makes this run, for the report
     cache: Path | None = None  # folder of decoded clips; None: the user's cache
-    embedder: str = "own"  # what semantic metrics listen with, see `metrics.embedders.load`
+    embedder: str = "own"  # what semantic metrics listen with, see `sets.listener`
+    baseline: str = "half"  # measured beside whatever is; "" for none
 
 
 @dataclass
@@ -110,7 +112,8 @@ def evaluate(plan: Plan, watch: Watch | None = None, page: bool = True) -> dict[
     """
     started = time.perf_counter()
     metrics = _checked(plan)
-    chosen = list({engine.name: engine for engine in map(engines.find, plan.engines)}.values())
+    asked = [*plan.engines, *([plan.baseline] if plan.baseline else [])]
+    chosen = list({engine.name: engine for engine in map(engines.find, asked)}.values())
     listed = _listed(plan)
     clips = {name: Clips(one, plan.data, plan.cache) for name, one in listed.items()}
     device, _ = separators.choose_device(plan.device)
@@ -143,6 +146,8 @@ def _checked(plan: Plan) -> tuple[str, ...]:
             raise UnknownNameError("set of metrics", name, (*SETS, *ONCE))
     if "semantic" in plan.metrics:
         listener(plan.embedder)  # one that is not there is told of before any work
+    if "perceptual" in plan.metrics:
+        perceptual.check()
     for what, value in (("workers", plan.workers), ("threads", plan.threads), ("count", plan.count)):
         if value is not None and value < 1:
             raise UsageError(f"{what} wants a number from 1 on, got {value}")
@@ -155,16 +160,28 @@ def _checked(plan: Plan) -> tuple[str, ...]:
 
 def _listed(plan: Plan) -> dict[str, Benchmark]:
     """The benchmarks of `plan` by name, each cut to its first `count` items."""
-    given = benchmarks.names() if "all" in plan.benchmarks else dict.fromkeys(plan.benchmarks)
+    everything = "all" in plan.benchmarks
     found: dict[str, Benchmark] = {}
-    for name in given:
+    for name in benchmarks.names() if everything else dict.fromkeys(plan.benchmarks):
         is_file = name.endswith(".jsonl") or Path(name).is_file()
         one = benchmarks.read(Path(name)) if is_file else benchmarks.load(name)
         if found.setdefault(one.name, one).sha256 != one.sha256:
             raise UsageError(
                 f"two different benchmarks are called {one.name!r}; evaluate one after the other"
             )
+    if everything:
+        found = _with_clips(found, plan.data)
     return {name: replace(one, items=one.items[: plan.count]) for name, one in found.items()}
+
+
+def _with_clips(found: dict[str, Benchmark], root: Path) -> dict[str, Benchmark]:
+    """Of all benchmarks, those that have any clip below `root`; warns of the others."""
+    some = {name: one for name, one in found.items() if any((root / file).is_file() for file in one.files)}
+    if not some:
+        raise UsageError(f"no benchmark has a clip below {root}; --data wants the folder of the clips")
+    if lacking := sorted(found.keys() - some.keys()):
+        warnings.warn(f"left out, as none of their clips is below {root}: {', '.join(lacking)}", stacklevel=2)
+    return some
 
 
 def _pairs(plan: Plan, setting: workers.Setting, chosen: Sequence[Engine], stack: ExitStack) -> list[_Pair]:
@@ -185,6 +202,7 @@ def _pairs(plan: Plan, setting: workers.Setting, chosen: Sequence[Engine], stack
                 device=setting.device,
                 threads=plan.threads,
                 embedder=plan.embedder if "semantic" in setting.metrics else "",
+                definitions=DEFINITIONS,
             )
             slug = re.sub(r"[^\w.-]+", "-", engine.name)
             file = RowFile(plan.out / ROWS / f"{name}--{slug}.jsonl", identity)

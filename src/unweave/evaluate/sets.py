@@ -7,6 +7,7 @@ are computed only when asked for.
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -26,6 +27,7 @@ class Metric:
     better: int  # 1: more is better, -1: less is better, 0: neither
     of: Literal["present", "absent", "all"] = "present"  # queries whose answers it is averaged over
     percent: bool = False  # a share
+    heard: bool = False  # depends on what listens, so its name is said beside it
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +40,8 @@ class Answers:
     rivals: Tensor  # (Q, Q) bool, whether source r is another sound than the one query q asks for
     texts: tuple[str, ...]  # Q queries
     sample_rate: int  # Hz
-    embedder: str = "own"  # what semantic metrics listen with, a kind of `metrics.embedders.load`
+    rest: Tensor | None = None  # (C, T), sources that no query asks for, together
+    embedder: str = "own"  # what semantic metrics listen with, see `listener`
 
     @property
     def present(self) -> Tensor:
@@ -46,6 +49,7 @@ class Answers:
         return self.sources.flatten(1).any(1)
 
 
+DEFINITIONS = 2  # of everything below; raised when a metric is added or means something else
 METRICS: dict[str, Metric] = {
     "si_sdri": Metric("SI-SDRi", "dB", 1),
     "sdri": Metric("SDRi", "dB", 1),
@@ -73,15 +77,16 @@ METRICS: dict[str, Metric] = {
     "dnsmos_background": Metric("DNSMOS BAK", "", 1),
     "dnsmos_overall": Metric("DNSMOS OVRL", "", 1),
     "dnsmos_p808": Metric("DNSMOS P.808", "", 1),
-    "clap_text": Metric("CLAP-T", "", 1),
-    "clap_audio": Metric("CLAP-A", "", 1),
-    "lpaps": Metric("LPAPS (channels)", "", -1),
-    "kl_divergence": Metric("KL of tags", "nats", -1),
+    "clap_text": Metric("CLAP-T", "", 1, heard=True),
+    "clap_audio": Metric("CLAP-A", "", 1, heard=True),
+    "afsim": Metric("AFSim", "", 1, heard=True),
+    "lpaps": Metric("LPAPS (channels)", "", -1, heard=True),
+    "kl_divergence": Metric("KL of tags", "nats", -1, heard=True),
 }
 
 
 def _signal(answers: Answers) -> Values:
-    return headline(answers.estimates, answers.sources, answers.mixture, answers.rivals)
+    return headline(answers.estimates, answers.sources, answers.mixture, answers.rivals, answers.rest)
 
 
 def _spectral(answers: Answers) -> Values:
@@ -110,11 +115,15 @@ def _bss(answers: Answers) -> Values:
     found = torch.full((3, count), torch.nan, dtype=torch.float64)
     others = ~torch.eye(count, dtype=torch.bool) & there[:, None] & there[None, :]
     if there.any() and bool((answers.rivals | ~others).all()):
+        estimates, sources = answers.estimates[there], answers.sources[there]
+        if answers.rest is not None:  # interferes as well, though nobody asks for it
+            estimates = torch.cat([estimates, torch.zeros_like(estimates[:1])])
+            sources = torch.cat([sources, answers.rest[None]])
         channels = [
-            bss_eval(answers.estimates[there, channel], answers.sources[there, channel])
-            for channel in range(answers.mixture.shape[0])
+            bss_eval(estimates[:, channel], sources[:, channel]) for channel in range(len(answers.mixture))
         ]
-        found[:, there] = torch.stack([torch.stack([one.sdr, one.sir, one.sar]) for one in channels]).mean(0)
+        values = torch.stack([torch.stack([one.sdr, one.sir, one.sar]) for one in channels]).mean(0)
+        found[:, there] = values[:, : int(there.sum())]
     return dict(zip(("bss_sdr", "bss_sir", "bss_sar"), found, strict=True))
 
 
@@ -149,7 +158,9 @@ def _semantic(answers: Answers) -> Values:
     found: Values = {}
     if hasattr(heard_by, "embed_audio"):
         heard, true = (semantic.embeddings(one, rate, heard_by) for one in (estimates, sources))
-        found = {"clap_audio": semantic.cosine(heard, true), "heard": heard, "true": true}
+        # The same cosine has another name where an audio language model listens (HSM-TSS).
+        name = "afsim" if answers.embedder.startswith("flamingo") else "clap_audio"
+        found = {name: semantic.cosine(heard, true), "heard": heard, "true": true}
     if hasattr(heard_by, "embed_text"):
         texts = [text for text, one in zip(answers.texts, there.tolist(), strict=True) if one]
         found["clap_text"] = semantic.clap_text_score(estimates, texts, rate, heard_by)
@@ -185,13 +196,22 @@ def _placed(values: Tensor, there: Tensor) -> Tensor:
 
 
 @functools.lru_cache(maxsize=1)
-def listener(kind: str) -> Any:
+def listener(named: str) -> Any:
     """What semantic metrics listen with, loaded once; it has some of the protocols of `metrics.embedders`.
+
+    Args:
+        named: a kind, "own"; or with its files, "clap=FOLDER"; or with a hub name and the commit to take,
+            "clap=laion/clap-htsat-unfused@COMMIT".
 
     Raises:
         UnknownNameError: no such kind.
+        UsageError: a hub name without a commit.
         ModelError: its files are missing.
     """
     from unweave.evaluate.metrics import embedders
 
-    return embedders.load(kind)
+    kind, _, source = named.partition("=")
+    name, _, revision = source.rpartition("@")
+    if not name or Path(source).exists():  # a folder may have an @ in its name
+        return embedders.load(kind, source or None)
+    return embedders.load(kind, name, revision)

@@ -24,7 +24,7 @@ import torch
 
 from unweave.errors import UnweaveError
 from unweave.evaluate import engines, rows, sets
-from unweave.evaluate.benchmarks import Ask, Benchmark, Clips, Item, render
+from unweave.evaluate.benchmarks import Ask, Benchmark, Clips, Item, render, unasked
 from unweave.evaluate.engines import Engine
 from unweave.evaluate.metrics.cost import peak_megabytes
 from unweave.evaluate.report_media import Heard, Shown, encoded, excerpt
@@ -135,10 +135,11 @@ class Worker:
         with torch.inference_mode():
             started = time.perf_counter()
             example = render(benchmark, job.index, clips)
+            rest = unasked(benchmark, job.index, clips)
             rendered = time.perf_counter()
             estimates = system(example)
             answered = time.perf_counter()
-            values, vectors = _values(self.setting, item, example, estimates)
+            values, vectors = _values(self.setting, item, example, estimates, rest)
             ended = time.perf_counter()
         seconds = {
             "engine": round(answered - rendered, 6),
@@ -152,7 +153,7 @@ class Worker:
 
 
 def _values(
-    setting: Setting, item: Item, example: Example, estimates: torch.Tensor
+    setting: Setting, item: Item, example: Example, estimates: torch.Tensor, rest: torch.Tensor | None
 ) -> tuple[list[dict[str, float]], list[dict[str, str]]]:
     """Metrics of every answer, of those to absent queries only what needs no source; and its embeddings."""
     answers = sets.Answers(
@@ -162,6 +163,7 @@ def _values(
         rivals(item.queries),
         tuple(query.text for query in example.queries),
         example.sample_rate,
+        rest,
         setting.embedder,
     )
     found: list[dict[str, float]] = [{"snr_db": math.nan} for _ in item.queries]

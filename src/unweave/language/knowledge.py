@@ -11,6 +11,7 @@ import functools
 import hashlib
 import json
 import re
+import unicodedata
 from importlib import resources
 from pathlib import Path
 
@@ -21,8 +22,11 @@ from unweave.encoders.minilm import MiniLM, wording
 from unweave.errors import ModelError
 from unweave.types import Query
 
-NEAREST = 0.6  # least cosine of names: above it, the nearest other name means the same in half of all cases
-SEVERAL = re.compile(r"\s(?:and|or|with)\s|[,;+&/]")  # between the names of several sounds
+NEAREST = 0.7  # least cosine of names; below, the nearest is of the same entry in half of all cases only
+SEVERAL = re.compile(r"\s(?:and|or)\s|[,;+&/]")  # between the names of several sounds
+SURE = 0.9  # least cosine where a name looks like several: "dog and rain" is 0.78 from "rain"
+ARTICLE = re.compile(r"^(?:(?:the |a )?sounds? of )?(?:an? |the |some )?")
+PLAYED = re.compile(r"^(?:someone |somebody |a person )?playing (?:an? |the )?")
 VECTORS = Path(__file__).with_name("data") / "names-minilm.safetensors"
 
 
@@ -43,11 +47,12 @@ class Knowledge:
         """
         if query.sounds_like:
             return wording(query)
-        names = [query.text.strip()]
-        if not self.sounds_like(names[0]):
-            names = [name for name in SEVERAL.split(query.text) if name.strip()] or names
-        told = [wording(Query(name.strip(), sounds_like=self.sounds_like(name))) for name in names]
-        return " and ".join(told)
+        text = query.text.strip()
+        names = [name.strip() for name in SEVERAL.split(text) if name.strip()]
+        if self.sounds_like(text) or not names or not all(map(self.sounds_like, names)):
+            names = [text]
+        told = " and ".join(wording(Query(name, sounds_like=self.sounds_like(name))) for name in names)
+        return told if self._encoder.reads(told) else text
 
     def sounds_like(self, name: str) -> str:
         """How the sound of that name sounds, in a dozen words; "" where nothing near is known.
@@ -55,32 +60,48 @@ class Knowledge:
         Raises:
             ModelError: the vectors of the names are missing, damaged, or older than the table.
         """
-        plain = " ".join(name.lower().split())
+        plain = plainly(name)
         if plain not in self._told:
-            self._told[plain] = table().get(plain) or self._of_the_nearest(plain)
+            exact = table().get(plain) or table().get(PLAYED.sub("", plain))
+            self._told[plain] = exact or self._of_the_nearest(plain)
         return self._told[plain]
 
     def _of_the_nearest(self, name: str) -> str:
-        if not name.isascii() or SEVERAL.search(name):
-            return ""  # words the encoder cannot read are near to everything, two sounds near to one of them
+        if not name or not name.isascii() or not self._encoder.reads(name):
+            return ""  # words that the encoder cannot read are near to everything
         near = _vectors(VECTORS) @ self._encoder.encode([Query(name)])[0].cpu()
         best = int(near.argmax())
-        return list(table().values())[best] if near[best] >= NEAREST else ""
+        return (
+            list(table().values())[best] if near[best] >= (SURE if SEVERAL.search(name) else NEAREST) else ""
+        )
+
+
+def plainly(name: str) -> str:
+    """A name as the table has it: lower case, no accents, no article.
+
+    >>> plainly("The sound of a  Dog’s bark")
+    "dog's bark"
+    """
+    letters = unicodedata.normalize("NFKD", name.replace("’", "'"))
+    plain = "".join(letter for letter in letters if not unicodedata.combining(letter))
+    return ARTICLE.sub("", " ".join(plain.lower().split()))
 
 
 @functools.cache
 def table() -> dict[str, str]:
-    """Every name that is known, in lower case, and how it sounds.
+    """Every name that is known, as `plainly` writes it, and how it sounds.
 
     >>> table()["clarinet"]
     'smooth sustained hollow woody tones with strong odd harmonics and gentle attack'
     """
+    entries = [entry for source in _sources() for entry in json.loads(source).items()]
     found: dict[str, str] = {}
-    for source in _sources():
-        for name, facts in json.loads(source).items():
+    # A name of its own goes before another name of something else.
+    for names in ([[name] for name, _ in entries], [facts["names"] for _, facts in entries]):
+        for known, (_, facts) in zip(names, entries, strict=True):
             told = facts["sounds_like"]
-            for known in (name, *facts["names"]):
-                found.setdefault(known.lower(), told if isinstance(told, str) else told[0])
+            for name in known:
+                found.setdefault(plainly(name), told if isinstance(told, str) else told[0])
     return found
 
 

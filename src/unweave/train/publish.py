@@ -31,9 +31,16 @@ def publish(run: Path, name: str, data: Path, bench: Path, notes: Path) -> Path:
     weights = run / "weights.safetensors"
     with safe_open(weights, framework="pt") as opened:
         parameters = sum(opened.get_tensor(key).numel() for key in opened.keys())  # noqa: SIM118
-    report = json.loads(bench.read_text(encoding="utf-8"))
+    report = _named(json.loads(bench.read_text(encoding="utf-8")), name)
     scores = _scores(report)
     target = hub.FOLDER / f"{name}.safetensors"
+    parts = [
+        notes.read_text(encoding="utf-8").rstrip(),
+        "## Scores\n" + _score_table(report),
+        "## Loss curve\n" + _curve(run / "log.jsonl"),
+        "## Data and licences\n" + _sources(data / "manifest.csv"),
+    ]
+    # From here on nothing can fail but the disk.
     shutil.copyfile(weights, target)
     index = json.loads((hub.FOLDER / "index.json").read_text(encoding="utf-8"))
     index[name] = {
@@ -47,15 +54,18 @@ def publish(run: Path, name: str, data: Path, bench: Path, notes: Path) -> Path:
     }
     (hub.FOLDER / "index.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
     card = target.with_suffix(".md")
-    parts = [
-        notes.read_text(encoding="utf-8").rstrip(),
-        "## Scores\n" + _score_table(report),
-        "## Loss curve\n" + _curve(run / "log.jsonl"),
-        "## Data and licences\n" + _sources(data / "manifest.csv"),
-        f"sha256 of the file: `{index[name]['sha256']}`; {parameters:,} parameters, stored as fp16.",
-    ]
+    parts.append(f"sha256 of the file: `{index[name]['sha256']}`; {parameters:,} parameters, stored as fp16.")
     card.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     return card
+
+
+def _named(report: dict[str, Any], name: str) -> dict[str, Any]:
+    """The report with the weights, measured as a file, under the name they are to have."""
+    for what, systems in report.items():
+        if what != "speed":
+            file = next(iter(systems))
+            report[what] = {system.replace(file, name): one for system, one in systems.items()}
+    return report
 
 
 def _scores(report: dict[str, Any]) -> dict[str, float]:
@@ -67,7 +77,8 @@ def _scores(report: dict[str, Any]) -> dict[str, float]:
         first = next(iter(systems.values()))
         scores[f"{split} SI-SDRi dB"] = round(first["si_sdr_improvement"], 2)
         scores[f"{split} wrong target %"] = round(100 * first["wrong"], 1)
-        scores[f"{split} absent dB down"] = round(first["absent_db"], 1)
+        if first["absent_db"] is not None:
+            scores[f"{split} absent dB down"] = round(first["absent_db"], 1)
     return scores
 
 

@@ -324,6 +324,18 @@ def _mel_bands(count: int, fft_size: int) -> Tensor:
     return torch.minimum(rising, falling).clamp(min=0) * 2 / (hertz[2:] - hertz[:-2])[:, None]
 
 
+def check() -> None:
+    """That every package of this file is there, before any work.
+
+    Raises:
+        ModelError: one is not; the message says what to install.
+    """
+    for package, module in (("pesq", "pesq"), ("visqol-python", "visqol"), ("onnxruntime", "onnxruntime")):
+        _import(module, package)
+    if importlib.util.find_spec("speechmos") is None:
+        raise _missing("speechmos")
+
+
 @functools.cache
 def _dnsmos_network(name: str) -> Any:
     runtime = _import("onnxruntime")
