@@ -35,12 +35,13 @@ class Knowledge:
 
     def __init__(self, encoder: MiniLM) -> None:
         self._encoder = encoder
-        self._told: dict[str, str] = {}
+        self._found: dict[str, str] = {}
 
     def enriched(self, query: Query) -> str:
-        """What to tell a network of a query: its words, and after each sound named how it sounds.
+        """What to tell a network of a query: its words, and after each sound it never met how that sounds.
 
-        What the query itself says of the sound goes first; what is not known stays as it is.
+        What the query itself says of the sound goes first; what is not known stays as it is, and so does a
+        name that was trained on, which says more to the network than a description.
 
         Raises:
             ModelError: the vectors of the names are missing, damaged, or older than the table.
@@ -51,8 +52,9 @@ class Knowledge:
         names = [name.strip() for name in SEVERAL.split(text) if name.strip()]
         if self.sounds_like(text) or not names or not all(map(self.sounds_like, names)):
             names = [text]
-        told = " and ".join(wording(Query(name, sounds_like=self.sounds_like(name))) for name in names)
-        return told if self._encoder.reads(told) else text
+        news = [self._news_of(name) for name in names]
+        told = " and ".join(wording(Query(*pair)) for pair in zip(names, news, strict=True))
+        return told if any(news) and self._encoder.reads(told) else text
 
     def sounds_like(self, name: str) -> str:
         """How the sound of that name sounds, in a dozen words; "" where nothing near is known.
@@ -60,20 +62,27 @@ class Knowledge:
         Raises:
             ModelError: the vectors of the names are missing, damaged, or older than the table.
         """
-        plain = plainly(name)
-        if plain not in self._told:
-            exact = table().get(plain) or table().get(PLAYED.sub("", plain))
-            self._told[plain] = exact or self._of_the_nearest(plain)
-        return self._told[plain]
+        return table().get(self._entry(name), "")
 
-    def _of_the_nearest(self, name: str) -> str:
+    def _news_of(self, name: str) -> str:
+        entry = self._entry(name)
+        return "" if entry in trained() else table().get(entry, "")
+
+    def _entry(self, name: str) -> str:
+        """The name in the table that means `name`, "" for none."""
+        plain = plainly(name)
+        if plain not in self._found:
+            exact = [one for one in (plain, PLAYED.sub("", plain)) if one in table()]
+            self._found[plain] = exact[0] if exact else self._nearest(plain)
+        return self._found[plain]
+
+    def _nearest(self, name: str) -> str:
         if not name or not name.isascii() or not self._encoder.reads(name):
             return ""  # words that the encoder cannot read are near to everything
         near = _vectors(VECTORS) @ self._encoder.encode([Query(name)])[0].cpu()
         best = int(near.argmax())
-        return (
-            list(table().values())[best] if near[best] >= (SURE if SEVERAL.search(name) else NEAREST) else ""
-        )
+        least = SURE if SEVERAL.search(name) else NEAREST
+        return list(table())[best] if near[best] >= least else ""
 
 
 def plainly(name: str) -> str:
@@ -103,6 +112,14 @@ def table() -> dict[str, str]:
             for name in known:
                 found.setdefault(plainly(name), told if isinstance(told, str) else told[0])
     return found
+
+
+@functools.cache
+def trained() -> frozenset[str]:
+    """The names, among those of `table`, of the labels that the shipped weights were trained on."""
+    labels, others = map(json.loads, _sources())
+    names = {plainly(name) for label, facts in labels.items() for name in (label, *facts["names"])}
+    return frozenset(names - {plainly(name) for name in others})
 
 
 def write_vectors(path: Path = VECTORS) -> None:
