@@ -86,6 +86,8 @@ def test_vectors_of_another_table_are_refused(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(knowledge, "VECTORS", old)
     with pytest.raises(ModelError, match=r"python -m unweave\.language\.knowledge"):
         Knowledge(MiniLM()).sounds_like("a toilet being flushed")
+    with pytest.raises(ModelError, match=r"python -m unweave\.language\.knowledge"):
+        knowledge.verified()
     monkeypatch.setattr(knowledge, "VECTORS", tmp_path / "none.safetensors")
     with pytest.raises(ModelError, match="missing"):
         Knowledge(MiniLM()).sounds_like("a toilet being flushed")

@@ -45,6 +45,7 @@ def examine(model: str, device: str) -> Iterator[Check]:
         ("device", lambda: _device(device)),
         *((f"weights {name}", lambda name=name: _weights(name)) for name in hub.WEIGHTS),
         ("text encoder", _text_encoder),
+        ("knowledge", _knowledge),
         ("self-test", lambda: _self_test(model, device)),
     ]
     for name, look in checks:
@@ -100,6 +101,12 @@ def _text_encoder() -> str:
 
     minilm.folder()
     return f"all-MiniLM-L6-v2 verified, sha256 {minilm.SHA256[:12]}..."
+
+
+def _knowledge() -> str:
+    from unweave.language import knowledge
+
+    return f"how {knowledge.verified():,} names sound"
 
 
 def _self_test(model: str, device: str) -> str:

@@ -122,6 +122,15 @@ def trained() -> frozenset[str]:
     return frozenset(names - {plainly(name) for name in others})
 
 
+def verified() -> int:
+    """How many names are known.
+
+    Raises:
+        ModelError: the vectors of the names are missing, damaged, or older than the table.
+    """
+    return len(_vectors(VECTORS))
+
+
 def write_vectors(path: Path = VECTORS) -> None:
     """Encode all names: (names, 384) unit vectors in fp16, with the hash of the table in the header."""
     from safetensors.torch import save_file
