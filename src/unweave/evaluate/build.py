@@ -12,20 +12,27 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
-import torch
 from torch import Tensor
 
 from unweave.errors import UnknownNameError, UsageError
 from unweave.evaluate.benchmarks import low_passed
 from unweave.evaluate.frozen import Ask, Benchmark, Item, Piece, sealed
-from unweave.evaluate.pool import Pool, integer, one_of, several_speakers, uniform, wordings
+from unweave.evaluate.pool import (
+    LEVEL,
+    PEAK,
+    SEED,
+    Pool,
+    integer,
+    one_of,
+    several_speakers,
+    snr_db,
+    uniform,
+    wordings,
+)
 from unweave.signal.loudness import integrated_loudness
 
-SEED = 2026
 RATE = 32_000  # Hz
-LEVEL = 0.05  # rms of the first source over its mixture, -26 dBFS
 SPREAD_DB = 5.0  # the other sources lie within +- this of the first
-PEAK = 0.9  # of a mixture at most
 SILENT = 1e-3  # rms; a song's stem below it is not asked for
 LOW_PASS_HZ = 7500.0
 STEMS = {"vocals": "singing voice", "drums": "drums", "bass": "bass guitar", "other": "other instruments"}
@@ -69,8 +76,6 @@ def build(
     recipe = RECIPES[name]
     pool = Pool(root, recipe.split, RATE, cache, progress)
     items = recipe.draw(pool, name, seed)
-    examples = [ask.example for item in items for ask in item.queries if ask.example is not None]
-    used = {piece.file for item in items for piece in item.pieces} | {piece.file for piece in examples}
     other = "" if seed == SEED else f" --seed {seed}"
     return sealed(
         Benchmark(
@@ -79,7 +84,7 @@ def build(
             seconds=recipe.seconds,
             seed=seed,
             command=f"unweave benchmarks build {name} --data ROOT" + other,
-            files={file: pool.hashes[file] for file in sorted(used)},
+            files=pool.used(items),
             sha256="",
             items=tuple(items),
             about=recipe.about,
@@ -252,15 +257,13 @@ def _snr_db(pool: Pool, item: Item) -> float | None:
         [piece for piece, source in zip(item.pieces, item.of, strict=True) if (source in asked) == wanted]
         for wanted in (True, False)
     ]
-    power, rest = (float(_sum(pool, item, part).double().square().sum()) for part in parts)
-    return round(10 * math.log10(power / rest), 2) if power and rest else None
+    source, rest = (_sum(pool, item, part) for part in parts)
+    return snr_db(source, rest)
 
 
 def _sum(pool: Pool, item: Item, pieces: Sequence[Piece]) -> Tensor:
     """(T,) mono sum of some pieces of an item, cut as the item is."""
-    total = torch.zeros(item.length)
-    for piece in pieces:
-        total[piece.at : piece.at + piece.length] += pool.samples(piece)
+    total = pool.sum(pieces, item.length)
     return low_passed(total, item.low_pass_hz, RATE) if item.low_pass_hz else total
 
 

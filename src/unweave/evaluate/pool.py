@@ -1,8 +1,9 @@
 """Clips to draw benchmarks from, and which of their labels can be told apart."""
 
 import json
+import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache as once
 from importlib import resources
 from pathlib import Path
@@ -14,11 +15,14 @@ from torch import Tensor
 
 from unweave.data.manifest import Clip, DecodedFiles, cache_folder, read_manifest
 from unweave.errors import UsageError
-from unweave.evaluate.frozen import Piece
+from unweave.evaluate.frozen import Item, Piece
 from unweave.hub import file_sha256
 
 Choice = TypeVar("Choice")
 
+SEED = 2026  # of every list, unless told otherwise
+LEVEL = 0.05  # rms of the first source of a drawn mixture, -26 dBFS
+PEAK = 0.9  # peak of a mixture that would exceed full scale, as AudioSep and DCASE have it
 FRAME = 0.01  # seconds between the places at which a crop may start
 HEARD = 0.1  # a crop has at least this share of the energy of the clip's loudest crop
 QUIETEST = 1e-3  # rms of a clip's loudest second; clips below hold no sound
@@ -83,6 +87,21 @@ class Pool:
     def energy(self, piece: Piece) -> float:
         """Sum of the squared samples of a piece at its gain."""
         return float(self.samples(piece).double().square().sum())
+
+    def sum(self, pieces: Iterable[Piece], length: int) -> Tensor:
+        """(length,) mono sum of pieces, each at its place."""
+        total = torch.zeros(length)
+        for piece in pieces:
+            total[piece.at : piece.at + piece.length] += self.samples(piece)
+        return total
+
+    def used(self, items: Iterable[Item]) -> dict[str, str]:
+        """The files that items need, examples as well, and their sha256; sorted."""
+        files = set()
+        for item in items:
+            examples = [ask.example for ask in item.queries if ask.example is not None]
+            files |= {piece.file for piece in (*item.pieces, *examples)}
+        return {file: self.hashes[file] for file in sorted(files)}
 
     def piece(self, file: str, length: int, draw: Random) -> Piece:
         """`length` samples of a clip from where it sounds; a shorter clip whole, somewhere in `length`.
@@ -181,6 +200,12 @@ def _table(package: str, path: str) -> dict[str, Any]:
     text = resources.files(package).joinpath(path).read_text(encoding="utf-8")
     found: dict[str, Any] = json.loads(text)
     return found
+
+
+def snr_db(source: Tensor, rest: Tensor) -> float | None:
+    """Power of (T,) samples over that of others, in dB to two digits; None where either is silent."""
+    power, other = (float(part.double().square().sum()) for part in (source, rest))
+    return round(10 * math.log10(power / other), 2) if power and other else None
 
 
 def uniform(low: float, high: float, draw: Random) -> float:

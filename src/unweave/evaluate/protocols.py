@@ -11,18 +11,12 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
-import torch
-from torch import Tensor
-
 from unweave.data import corpora
 from unweave.data.corpora.protocol import Found, Mix, Protocol, Take
 from unweave.errors import UsageError
 from unweave.evaluate.frozen import Ask, Benchmark, Item, Piece, sealed
-from unweave.evaluate.pool import Pool, integer, one_of, uniform
+from unweave.evaluate.pool import LEVEL, PEAK, SEED, Pool, integer, one_of, snr_db, uniform
 
-SEED = 2026
-LEVEL = 0.05  # rms of the first source of a drawn mixture, -26 dBFS
-PEAK = 0.9  # peak of a mixture that would exceed full scale, as AudioSep and DCASE have it
 QUIETEST = 1e-3  # rms over the mixture; a drawn source below is drawn again
 TRIES = 200  # draws of one mixture, and of each partner in it, before giving up
 
@@ -98,8 +92,6 @@ class _Mixer:
 
     def benchmark(self, items: Sequence[Item], count: int | None) -> Benchmark:
         """The list, not sealed yet."""
-        examples = [ask.example for item in items for ask in item.queries if ask.example is not None]
-        used = {piece.file for item in items for piece in item.pieces} | {piece.file for piece in examples}
         command = f"unweave benchmarks build {self.corpus} --data ROOT --seed {self.seed}"
         return Benchmark(
             name=self.corpus,
@@ -107,7 +99,7 @@ class _Mixer:
             seconds=max(item.length for item in items) / self.protocol.sample_rate,
             seed=self.seed,
             command=command + (f" --count {count}" if count else ""),
-            files={file: self.pool.hashes[file] for file in sorted(used)},
+            files=self.pool.used(items),
             sha256="",
             items=tuple(items),
             about=self.protocol.origin,
@@ -195,11 +187,11 @@ class _Mixer:
             if not energy:
                 raise UsageError(f"cannot mix at {snr_db:g} dB: {piece.file} is silent; get the file again")
         others = [replace(piece, gain=energies[n] ** -0.5) for n, piece in enumerate(pieces) if n]
-        rest = float(self._sum(others, length).double().square().sum())
+        rest = float(self.pool.sum(others, length).double().square().sum())
         wanted = energies[0] if level is None else level**2 * length
         quieter = math.sqrt(wanted * 10 ** (-snr_db / 10) / rest)
         loud = [_times(pieces[0], math.sqrt(wanted / energies[0])), *(_times(one, quieter) for one in others)]
-        peak = float(self._sum(loud, length).abs().max())
+        peak = float(self.pool.sum(loud, length).abs().max())
         return [_times(piece, PEAK / peak) for piece in loud] if peak > 1 else loud
 
     def _item(
@@ -220,10 +212,10 @@ class _Mixer:
                 if example is None:
                     return None
             queries.append(Ask(take.label, (source,), take.label, example))
-        first = self._sum([piece for piece, source in zip(pieces, of, strict=True) if source == 0], length)
-        rest = self._sum([piece for piece, source in zip(pieces, of, strict=True) if source != 0], length)
-        power, other = (float(part.double().square().sum()) for part in (first, rest))
-        snr_db = round(10 * math.log10(power / other), 2) if power and other else None
+        first = self.pool.sum(
+            [piece for piece, source in zip(pieces, of, strict=True) if source == 0], length
+        )
+        rest = self.pool.sum([piece for piece, source in zip(pieces, of, strict=True) if source != 0], length)
         channels = 1
         if self.protocol.partners == "same recording":
             channels = max(self.pool.channels(piece.file) for piece in pieces)
@@ -233,7 +225,7 @@ class _Mixer:
             tuple(pieces),
             tuple(of),
             tuple(queries),
-            snr_db,
+            snr_db(first, rest),
             channels=channels,
         )
 
@@ -256,13 +248,6 @@ class _Mixer:
 
     def _length(self, take: Take) -> int:
         return self.pool.length(self._known(take))
-
-    def _sum(self, pieces: Sequence[Piece], length: int) -> Tensor:
-        """(T,) mono sum of pieces."""
-        total = torch.zeros(length)
-        for piece in pieces:
-            total[piece.at : piece.at + piece.length] += self.pool.samples(piece)
-        return total
 
 
 def _times(piece: Piece, factor: float) -> Piece:

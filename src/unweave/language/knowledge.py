@@ -14,6 +14,7 @@ import re
 import unicodedata
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -103,7 +104,7 @@ def table() -> dict[str, str]:
     >>> table()["clarinet"]
     'smooth sustained hollow woody tones with strong odd harmonics and gentle attack'
     """
-    entries = [entry for source in _sources() for entry in json.loads(source).items()]
+    entries = [entry for source in _sources() for entry in source.items()]
     found: dict[str, str] = {}
     # A name of its own goes before another name of something else.
     for names in ([[name] for name, _ in entries], [facts["names"] for _, facts in entries]):
@@ -117,7 +118,7 @@ def table() -> dict[str, str]:
 @functools.cache
 def trained() -> frozenset[str]:
     """The names, among those of `table`, of the labels that the shipped weights were trained on."""
-    labels, others = map(json.loads, _sources())
+    labels, others = _sources()
     names = {plainly(name) for label, facts in labels.items() for name in (label, *facts["names"])}
     return frozenset(names - {plainly(name) for name in others})
 
@@ -162,13 +163,14 @@ def _vectors(path: Path) -> Tensor:
     return vectors
 
 
-def _sources() -> list[str]:
+@functools.cache
+def _sources() -> list[dict[str, Any]]:
     """Labels that were trained on have their descriptions beside what else training knows of them."""
     files = [
         resources.files("unweave.data") / "labels.json",
         resources.files("unweave.language") / "data" / "sounds.json",
     ]
-    return [file.read_text(encoding="utf-8") for file in files]
+    return [json.loads(file.read_text(encoding="utf-8")) for file in files]
 
 
 def _hash() -> str:

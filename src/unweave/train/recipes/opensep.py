@@ -1,7 +1,6 @@
 """Training of the OpenSep separator: mixtures of labelled clips, asked about in words."""
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from unweave import hub
 from unweave.config import read_toml
-from unweave.data.manifest import Clip, DecodedClips, read_manifest
+from unweave.data.manifest import Clip, DecodedClips, cache_folder, read_manifest
 from unweave.data.mixtures import Mixer, MixingConfig, Mixture
 from unweave.encoders.minilm import MiniLM
 from unweave.errors import ModelError, OutputError
@@ -94,7 +93,7 @@ def train(
 
 def _material(recipe: OpenSepRecipe, data: Path) -> tuple[Mixer, list[Batch], MiniLM]:
     """What to learn from, what to validate with (none where no label has five groups), and the encoder."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "unweave"
+    cache = cache_folder()
     encoder = MiniLM()
 
     def mixer(clips: list[Clip], seed: int) -> Mixer:
