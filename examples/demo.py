@@ -11,6 +11,7 @@ from pathlib import Path
 import unweave
 from unweave import hub
 from unweave.evaluate.metrics.signal import si_sdr_improvement
+from unweave.pipeline import rig
 from unweave.pipeline.files import OutputOptions, separate_file
 
 DATA = Path(__file__).parent.parent / "tests" / "data"
@@ -20,11 +21,11 @@ model = sys.argv[1] if len(sys.argv) > 1 else hub.DEFAULT
 truth = runpy.run_path(str(DATA / "make_mixture.py"))["parts"]()  # name -> (channels, time)
 mixture = unweave.read(DATA / "street.flac")
 
-engine = unweave.load(model)
+engine = rig.load(model)
 queries = [unweave.Query(name) for name in truth]
 started = time.perf_counter()
 options = OutputOptions(format="wav", subtype="FLOAT", overwrite=True)
-result = separate_file(DATA / "street.flac", queries, OUT, engine, options, model=model)
+result = separate_file(DATA / "street.flac", queries, OUT, engine, options)
 seconds = time.perf_counter() - started
 assert result is not None  # only skip_existing gives None
 

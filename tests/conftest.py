@@ -48,6 +48,24 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def ears(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of a listener that has learned nothing, in the real format."""
+    import torch
+
+    from unweave import hub
+    from unweave.models.listener import ListenerConfig, ListenerNetwork
+    from unweave.models.opensep import OpenSepConfig
+
+    config = ListenerConfig(OpenSepConfig(bands=64, widths=(8, 8, 8), heads=2, layers=1), dim=16)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = ListenerNetwork(config)
+    path = tmp_path_factory.mktemp("weights") / "ears.safetensors"
+    hub.save(network, path, "listener")
+    return path
+
+
 @pytest.fixture
 def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
     """``unweave WORDS...`` in this process."""

@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 import soundfile
 
+from conftest import DATA
 from unweave import __version__, console
 
 Cli = Callable[..., Any]  # conftest.Ran
 Sound = Callable[..., Path]
+DEAF = ("--listener", "none")  # what is tested here does not depend on what is heard
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +46,7 @@ def test_separate_writes_tracks_that_add_up(cli: Cli, sound: Sound, tiny: Path, 
         tmp_path / "out",
         "--model",
         tiny,
+        *DEAF,
         "--subtype",
         "FLOAT",
     )
@@ -58,7 +61,9 @@ def test_separate_writes_tracks_that_add_up(cli: Cli, sound: Sound, tiny: Path, 
 
 
 def test_separate_tells_programs_all(cli: Cli, sound: Sound, tiny: Path, tmp_path: Path) -> None:
-    ran = cli("separate", sound("a.wav"), sound("b.wav"), "-Q", "gone.wav", "--json", "-q", "--model", tiny)
+    ran = cli(
+        "separate", sound("a.wav"), sound("b.wav"), "-Q", "gone.wav", "--json", "-q", "--model", tiny, *DEAF
+    )
     assert ran.code == 0
     first, second = ran.documents
     assert (first["file"], first["status"]) == (str(tmp_path / "a.wav"), "done")
@@ -68,9 +73,51 @@ def test_separate_tells_programs_all(cli: Cli, sound: Sound, tiny: Path, tmp_pat
     assert ran.err == "" or "query not found" not in ran.err
 
 
+def test_a_file_alone_is_split_into_what_is_heard(cli: Cli, sound: Sound, tiny: Path, ears: Path) -> None:
+    street = sound("street.wav", seconds=2)
+    flags = ("--model", tiny, "--listener", ears, "--subtype", "FLOAT", "-o", "out")
+    ran = cli(street, *flags, "--json", "--tracks", 3)
+    assert ran.code == 0
+    (said,) = ran.documents
+    assert said["automatic"]
+    assert said["listener"]["name"] == str(ears)
+    labels = [track["label"] for track in said["stems"]]
+    assert labels[-1] == "residual"
+    assert len(set(labels)) == len(labels) <= 4
+    folder = Path(said["out"])
+    assert {"labels.txt", "events.csv", "separation.json"} <= set(files_in(folder))
+    read = [soundfile.read(folder / track["file"])[0] for track in said["stems"]]
+    assert np.abs(sum(read) - soundfile.read(street)[0]).max() < 1e-6
+    again = cli("separate", ".", *flags, "--skip-existing", "--json")
+    assert [line["status"] for line in again.documents] == ["skipped"]
+
+
+def test_silence_alone_is_one_track(cli: Cli, tiny: Path, ears: Path) -> None:
+    soundfile.write("silence.wav", np.zeros((8000, 1)), 8000)
+    ran = cli("silence.wav", "--model", tiny, "--listener", ears)
+    assert ran.code == 0
+    assert [Path(line).name for line in ran.out.splitlines()] == ["residual.wav"]
+    assert "no sound was recognised" in ran.err
+
+
+def test_an_example_is_heard_as_a_name(cli: Cli) -> None:
+    """With the weights that come along: a dog is asked for by the bark of one, and by a stretch of it."""
+    street, bark = DATA / "street.flac", DATA / "dog-barking.flac"
+    ran = cli("separate", street, "rain", "--like", f"{bark}@0-1.5", "--json")
+    assert ran.code == 0
+    assert "heard as '" in ran.err
+    assert ran.documents[0]["stems"][1]["kind"] == "example"
+    assert "dog" in ran.documents[0]["stems"][1]["label"]
+    soundfile.write("silence.wav", np.zeros((8000, 1)), 8000)
+    ran = cli("separate", street, "--like", "silence.wav")
+    assert (ran.code, "nothing is recognised" in ran.err) == (2, True)
+    assert cli("separate", street, "--like", f"{bark}@900-901").code == 2
+    assert cli("separate", street, "--like", "gone.wav").code == 4
+
+
 def test_extract_and_remove_are_two_halves(cli: Cli, sound: Sound, tiny: Path, tmp_path: Path) -> None:
     street = sound("street.wav", rate=22_050)
-    flags = ("--model", tiny, "--subtype", "FLOAT", "--span", "0.1-0.4", "--not", "rain")
+    flags = ("--model", tiny, *DEAF, "--subtype", "FLOAT", "--span", "0.1-0.4", "--not", "rain")
     kept = cli("extract", street, "a dog", "-o", tmp_path / "new" / "dog.wav", *flags)
     left = cli("remove", street, "a dog", *flags)
 
@@ -84,7 +131,17 @@ def test_extract_and_remove_are_two_halves(cli: Cli, sound: Sound, tiny: Path, t
 def test_extract_into_a_folder_names_the_file(cli: Cli, sound: Sound, tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "into").mkdir()
     ran = cli(
-        "extract", sound("street.wav"), "a dog", "-o", "into", "--format", "flac", "--model", tiny, "--json"
+        "extract",
+        sound("street.wav"),
+        "a dog",
+        "-o",
+        "into",
+        "--format",
+        "flac",
+        "--model",
+        tiny,
+        *DEAF,
+        "--json",
     )
     assert ran.code == 0
     assert files_in(tmp_path / "into") == ["street-a-dog.flac"]
@@ -95,7 +152,7 @@ def test_a_folder_goes_on_after_a_bad_file(cli: Cli, sound: Sound, tiny: Path, t
     sound("in/a.wav")
     sound("in/sub/B.WAV")
     (tmp_path / "in" / "bad.mp3").write_text("this is text")
-    flags = ("rain", "-r", "-o", "out", "--model", tiny, "--json")
+    flags = ("rain", "-r", "-o", "out", "--model", tiny, *DEAF, "--json")
 
     ran = cli("separate", "in", *flags)
     assert ran.code == 3
@@ -115,7 +172,14 @@ def test_a_folder_goes_on_after_a_bad_file(cli: Cli, sound: Sound, tiny: Path, t
 
 def test_same_name_twice_overwrites_nothing(cli: Cli, sound: Sound, tiny: Path, tmp_path: Path) -> None:
     ran = cli(
-        "separate", sound("a/x.wav"), sound("b/x.wav", rate=8000), sound("x.flac"), "rain", "--model", tiny
+        "separate",
+        sound("a/x.wav"),
+        sound("b/x.wav", rate=8000),
+        sound("x.flac"),
+        "rain",
+        "--model",
+        tiny,
+        *DEAF,
     )
     assert ran.code == 0
     places = {Path(line).parent.as_posix() for line in ran.out.splitlines()}
@@ -136,23 +200,23 @@ def test_same_name_twice_overwrites_nothing(cli: Cli, sound: Sound, tiny: Path, 
 )
 def test_odd_names_work(cli: Cli, sound: Sound, tiny: Path, name: str) -> None:
     sound(name)
-    ran = cli("separate", "--model", tiny, "-o", "out", "--json", "--", name, "rain")
+    ran = cli("separate", "--model", tiny, *DEAF, "-o", "out", "--json", "--", name, "rain")
     assert ran.code == 0
     assert ran.documents[0]["file"] == name
     assert (Path(ran.documents[0]["out"]) / "01-rain.wav").is_file()
     if name.startswith("-"):
-        assert cli("extract", f"./{name}", "rain", "--model", tiny).code == 0
+        assert cli("extract", f"./{name}", "rain", "--model", tiny, *DEAF).code == 0
 
 
 def test_silence_gives_silent_tracks(cli: Cli, tiny: Path, tmp_path: Path) -> None:
     soundfile.write("silence.wav", np.zeros((4000, 1)), 8000)
-    ran = cli("separate", "silence.wav", "rain", "--model", tiny)
+    ran = cli("separate", "silence.wav", "rain", "--model", tiny, *DEAF)
     assert ran.code == 0
     assert all(np.abs(soundfile.read(path)[0]).max() == 0 for path in ran.out.splitlines())
 
 
 def test_words_in_another_language_work_and_are_warned_about(cli: Cli, sound: Sound, tiny: Path) -> None:
-    ran = cli("separate", sound("street.wav"), "犬の鳴き声", "--model", tiny)
+    ran = cli("separate", sound("street.wav"), "犬の鳴き声", "--model", tiny, *DEAF)
     assert ran.code == 0
     assert "01-犬の鳴き声.wav" in ran.out
     assert "English" in ran.err
@@ -190,7 +254,7 @@ def make_bad_input(name: str) -> Path:
 @pytest.mark.parametrize("command", ["separate", "extract"])
 def test_an_unreadable_input_is_4(cli: Cli, tiny: Path, tmp_path: Path, name: str, command: str) -> None:
     path = make_bad_input(name)
-    ran = cli(command, path, "rain", "--model", tiny, "-o", "out", "--json")
+    ran = cli(command, path, "rain", "--model", tiny, *DEAF, "-o", "out", "--json")
     assert ran.code == 4
     assert name in ran.err
     assert "Traceback" not in ran.err
@@ -201,7 +265,7 @@ def test_an_unreadable_input_is_4(cli: Cli, tiny: Path, tmp_path: Path, name: st
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["separate", "street.wav"], "no query"),
+        (["separate", "street.wav"], "no sound was named"),
         (["separate", "street.wav", ""], "empty"),
         (["extract", "street.wav", " "], "empty"),
         (["separate", "street.wav", "x" * 10_000], "10000"),
@@ -216,7 +280,11 @@ def test_an_unreadable_input_is_4(cli: Cli, tiny: Path, tmp_path: Path, name: st
         (["separate", "street.wav", "rain", "--loud"], "--loud"),
         (["separate"], "--help"),
         (["seperate", "street.wav"], "separate"),
-        (["street.wav"], 'unweave separate street.wav "a sound"'),
+        (["street.wav", *DEAF], "no sound was named"),
+        (["separate", "street.wav", "--like", "street.wav"], "--like street.wav takes a listener"),
+        (["separate", "street.wav", "--not", "cat"], "--not"),
+        (["separate", "street.wav", "rain", "--like", "b.wav", "--not", "cat"], "--not"),
+        (["separate", "street.wav", "--tracks", "0"], "--tracks"),
         (["models", "info", "nope"], "nope"),
         (["train", "nope.toml", "--data", "."], "nope.toml"),
     ],
@@ -226,7 +294,7 @@ def test_a_request_that_makes_no_sense_is_2(
 ) -> None:
     sound("street.wav")
     if words[0] in ("separate", "extract") and "--model" not in words:
-        words = [*words, "--model", str(tiny)]
+        words = [*words, "--model", str(tiny), *DEAF]
     before = files_in(Path())
     ran = cli(*words, "--json") if words[0] != "train" else cli(*words)
     assert ran.code == 2
@@ -238,7 +306,7 @@ def test_a_request_that_makes_no_sense_is_2(
 def test_a_missing_file_among_others_stops_before_any_work(
     cli: Cli, sound: Sound, tiny: Path, tmp_path: Path
 ) -> None:
-    ran = cli("separate", sound("a.wav"), "gone/b.wav", "rain", "--model", tiny)
+    ran = cli("separate", sound("a.wav"), "gone/b.wav", "rain", "--model", tiny, *DEAF)
     assert (ran.code, ran.out) == (4, "")
     assert "gone/b.wav" in ran.err
     assert not (tmp_path / "separated").exists()
@@ -248,7 +316,7 @@ def test_damaged_or_missing_weights_are_5(cli: Cli, sound: Sound, tiny: Path) ->
     Path("cut.safetensors").write_bytes(tiny.read_bytes()[:-1000])
     Path("text.safetensors").write_text("not weights")
     for weights in ("cut.safetensors", "text.safetensors", "gone/x.safetensors"):
-        ran = cli("separate", sound("street.wav"), "rain", "--model", weights)
+        ran = cli("separate", sound("street.wav"), "rain", "--model", weights, *DEAF)
         assert ran.code == 5, weights
         assert weights in ran.err
 
@@ -257,7 +325,7 @@ def test_a_device_that_is_not_there_is_6(cli: Cli, sound: Sound, tiny: Path) -> 
     import torch
 
     absent = "cuda" if not torch.cuda.is_available() else "mps"
-    ran = cli("separate", sound("street.wav"), "rain", "--model", tiny, "--device", absent)
+    ran = cli("separate", sound("street.wav"), "rain", "--model", tiny, *DEAF, "--device", absent)
     assert ran.code == 6
     assert absent in ran.err
 
@@ -275,21 +343,21 @@ def test_what_is_there_is_kept(cli: Cli, sound: Sound, tiny: Path, tmp_path: Pat
     street = sound("street.wav")
     Path("her.wav").write_text("precious")
     for words in (["-o", "her.wav"], ["-o", "street.wav", "--overwrite"]):
-        ran = cli("extract", street, "rain", *words, "--model", tiny)
+        ran = cli("extract", street, "rain", *words, "--model", tiny, *DEAF)
         assert ran.code == 7, words
     assert Path("her.wav").read_text() == "precious"
-    assert cli("extract", street, "rain", "-o", "her.wav", "--overwrite", "--model", tiny).code == 0
+    assert cli("extract", street, "rain", "-o", "her.wav", "--overwrite", "--model", tiny, *DEAF).code == 0
     assert soundfile.info("her.wav").frames == soundfile.info(street).frames
 
-    assert cli("separate", street, "rain", "--model", tiny).code == 0
-    assert cli("separate", street, "rain", "--model", tiny).code == 7
-    assert cli("separate", street, "rain", "--model", tiny, "--overwrite").code == 0
+    assert cli("separate", street, "rain", "--model", tiny, *DEAF).code == 0
+    assert cli("separate", street, "rain", "--model", tiny, *DEAF).code == 7
+    assert cli("separate", street, "rain", "--model", tiny, *DEAF, "--overwrite").code == 0
 
 
 def test_a_place_that_cannot_be_written_is_7(cli: Cli, sound: Sound, tiny: Path) -> None:
     Path("file").touch()  # nothing can be made below a file, not even by root
-    assert cli("separate", sound("street.wav"), "rain", "-o", "file/out", "--model", tiny).code == 7
-    assert cli("extract", "street.wav", "rain", "-o", "file/rain.wav", "--model", tiny).code == 7
+    assert cli("separate", sound("street.wav"), "rain", "-o", "file/out", "--model", tiny, *DEAF).code == 7
+    assert cli("extract", "street.wav", "rain", "-o", "file/rain.wav", "--model", tiny, *DEAF).code == 7
 
 
 def test_models_are_listed_with_their_scores(cli: Cli) -> None:
@@ -351,8 +419,8 @@ def started(*words: object) -> "Iterator[subprocess.Popen[str]]":
 
 def test_ctrl_c_leaves_nothing_half_written(sound: Sound, tiny: Path, tmp_path: Path) -> None:
     long = sound("long.wav", seconds=1200)
-    with started("separate", long, "rain", "dog", "-o", "out", "--model", tiny) as process:
-        while not files_in(tmp_path / "out") and process.poll() is None:
+    with started("separate", long, "rain", "dog", "-o", "out", "--model", tiny, *DEAF) as process:
+        while not (tmp_path / "out" / "long").exists() and process.poll() is None:
             time.sleep(0.02)
         assert process.poll() is None, "it was too quick to be interrupted"
         process.send_signal(signal.SIGINT)
@@ -364,7 +432,7 @@ def test_ctrl_c_leaves_nothing_half_written(sound: Sound, tiny: Path, tmp_path: 
 
 
 def test_a_reader_that_goes_away_is_no_error(sound: Sound, tiny: Path) -> None:
-    with started("separate", sound("a.wav"), "rain", "--model", tiny) as process:
+    with started("separate", sound("a.wav"), "rain", "--model", tiny, *DEAF) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()

@@ -193,19 +193,19 @@ def test_tally_is_the_same_in_any_pieces():
     for a, b in zip(mixture.split(777, 1), stems.split(777, 2), strict=True):
         pieces.add(a, b)
     for one, other in zip(whole.verdicts(), pieces.verdicts(), strict=True):
-        assert one.score == pytest.approx(other.score)
+        assert one.share == pytest.approx(other.share)
         assert one.level_dbfs == pytest.approx(other.level_dbfs)
         assert one.peak_dbfs == other.peak_dbfs
     first, second = whole.verdicts()
-    assert first.score == pytest.approx(0.25)
-    assert second.score == pytest.approx(1.0), "it has all of the first half second"
+    assert first.share == pytest.approx(0.25)
+    assert second.share == pytest.approx(1.0), "it has all of the first half second"
 
 
 def test_a_share_of_background_is_not_a_score():
     """Far below the loudest half second even all of the energy says nothing."""
     mixture = torch.cat([torch.ones(1, 8000), torch.full((1, 8000), 1e-4)], dim=1)
     stems = torch.stack([mixture * (torch.arange(16_000) >= 8000)])
-    assert judge.scores(mixture, stems, 16_000) == [0.0]
+    assert judge.shares_of(mixture, stems, 16_000) == [0.0]
 
 
 def test_silence_has_no_level():

@@ -15,6 +15,7 @@ from unweave.audio import FileFormat
 from unweave.errors import AudioError, DeviceError, OutputError, QueryError, UnknownNameError, UsageError
 from unweave.pipeline import naming, sidecar, tracks
 from unweave.pipeline.files import OutputOptions, edit_file, separate_file
+from unweave.pipeline.rig import Rig
 from unweave.types import Query
 
 RATE = 8000
@@ -65,7 +66,7 @@ def street(path: Path, subtype: str = "PCM_16", seconds: float = 9.3, level: flo
 def separate(
     source: Path, out: Path, queries: Sequence[Query] = (LOW, HIGH), **options: object
 ) -> sidecar.Separation:
-    separation = separate_file(source, queries, out, Split(), OutputOptions(**options), model="split")
+    separation = separate_file(source, queries, out, Rig(Split(), "split"), OutputOptions(**options))
     assert separation is not None
     return separation
 
@@ -166,7 +167,7 @@ def test_the_sidecar_says_what_was_done(tmp_path):
     text = (tmp_path / "out" / "separation.json").read_text(encoding="utf-8")
     assert sidecar.from_json(text) == separation
     said = json.loads(text)
-    assert said["schema"] == 1
+    assert said["schema"] == 2
     assert said["tool"]["name"] == "unweave"
     assert said["model"] == {"name": "split", "weights_sha256": None, "device": None, "sample_rate": RATE}
     assert said["source"]["path"] == str(source)
@@ -186,12 +187,13 @@ def test_the_sidecar_says_what_was_done(tmp_path):
 @pytest.mark.parametrize(
     ("find", "put", "message"),
     [
-        ('"schema": 1', '"schema": 2', "schema 2"),
+        ('"schema": 2', '"schema": 1', "schema 1"),
         ('"gain_db"', '"gian_db"', "Did you mean 'gain_db'"),
         ('"frames": 8000', '"frames": "many"', "frames wants int"),
         ('"gain_db": 0.0', '"gain_db": NaN', "NaN"),
         ('"kind": "residual"', '"kind": "rest"', "kind 'rest'"),
         ('"gain_db": 0.0,', "", "gain_db"),
+        ('"listener": null', '"listener": "me"', "listener wants Model"),
         ("{", "", "not a separation.json"),
     ],
 )
@@ -269,7 +271,7 @@ def test_a_template_that_cannot_work_is_refused_before_any_work(tmp_path, templa
     source = street(tmp_path / "street.wav", seconds=0.5)
     split = Split()
     with pytest.raises(UsageError, match=message):
-        separate_file(source, [LOW, HIGH], tmp_path / "out", split, OutputOptions(filename=template))
+        separate_file(source, [LOW, HIGH], tmp_path / "out", Rig(split), OutputOptions(filename=template))
     assert split.calls == 0
     assert listing(tmp_path) == ["street.wav"]
 
@@ -287,7 +289,7 @@ def test_what_exists_is_safe(tmp_path):
     (out / "residual.wav").write_text("mine")
     split = Split()
     with pytest.raises(OutputError, match=r"residual\.wav exists already"):
-        separate_file(source, [LOW, HIGH], out, split, OutputOptions())
+        separate_file(source, [LOW, HIGH], out, Rig(split), OutputOptions())
     assert split.calls == 0, "checked before any work"
     assert listing(out) == ["residual.wav"]
     assert (out / "residual.wav").read_text() == "mine"
@@ -303,7 +305,7 @@ def test_work_done_before_is_skipped(tmp_path):
     split = Split()
 
     def again(queries: Sequence[Query] = (LOW, HIGH), model: str = "split") -> sidecar.Separation | None:
-        return separate_file(source, queries, out, split, skip, model=model)
+        return separate_file(source, queries, out, Rig(split, model), skip)
 
     assert again() is not None
     before = split.calls
@@ -331,12 +333,14 @@ def test_work_done_before_is_skipped(tmp_path):
 def test_a_failure_leaves_nothing_behind(tmp_path, error, raised, subtype):
     source = street(tmp_path / "street.wav", subtype, seconds=21)
     with pytest.raises(raised):
-        separate_file(source, [LOW, HIGH], tmp_path / "a" / "b" / "out", Breaks(error), OutputOptions())
+        separate_file(source, [LOW, HIGH], tmp_path / "a" / "b" / "out", Rig(Breaks(error)), OutputOptions())
     assert listing(tmp_path) == ["street.wav"]
     separate(source, tmp_path / "out")
     kept = {name: (tmp_path / "out" / name).read_bytes() for name in TRACKS}
     with pytest.raises(raised):
-        separate_file(source, [LOW, HIGH], tmp_path / "out", Breaks(error), OutputOptions(overwrite=True))
+        separate_file(
+            source, [LOW, HIGH], tmp_path / "out", Rig(Breaks(error)), OutputOptions(overwrite=True)
+        )
     assert {name: (tmp_path / "out" / name).read_bytes() for name in listing(tmp_path / "out")} == kept
 
 
@@ -351,7 +355,7 @@ def test_a_name_that_cannot_be_had_takes_all_tracks_back(tmp_path):
             return super().separate(mixture, queries)
 
     with pytest.raises(OutputError):
-        separate_file(source, [LOW, HIGH], out, Blocks(), OutputOptions())
+        separate_file(source, [LOW, HIGH], out, Rig(Blocks()), OutputOptions())
     assert listing(out) == ["residual.wav"]
 
 
@@ -364,15 +368,15 @@ def test_the_recording_itself_is_never_replaced(tmp_path):
     link.symlink_to(source)
     for target in (source, link):
         with pytest.raises(OutputError, match="is the recording itself"):
-            edit_file(source, LOW, target, Split(), OutputOptions(overwrite=True))
+            edit_file(source, LOW, target, Rig(Split()), OutputOptions(overwrite=True))
     assert source.read_bytes() == before
 
 
 def test_extract_and_remove_to_one_file_each(tmp_path):
     source = street(tmp_path / "street.wav")
     kept, removed = tmp_path / "new" / "kept.flac", tmp_path / "new" / "removed.wav"
-    extracted = edit_file(source, LOW, kept, Split(), OutputOptions())
-    edit_file(source, Query("low hum", keep=False), removed, Split(), OutputOptions())
+    extracted = edit_file(source, LOW, kept, Rig(Split()), OutputOptions())
+    edit_file(source, Query("low hum", keep=False), removed, Rig(Split()), OutputOptions())
     assert listing(tmp_path / "new") == ["kept.flac", "removed.wav"]
     assert (soundfile.info(kept).format, soundfile.info(kept).subtype) == ("FLAC", "PCM_16")
     assert np.abs(integers(kept) + integers(removed) - integers(source)).max() <= 1 << 16, (
@@ -381,16 +385,16 @@ def test_extract_and_remove_to_one_file_each(tmp_path):
     assert [track.file for track in extracted.stems] == ["kept.flac"]
     assert extracted.sum_error_db is None
     with pytest.raises(OutputError, match="exists already"):
-        edit_file(source, LOW, kept, Split(), OutputOptions())
+        edit_file(source, LOW, kept, Rig(Split()), OutputOptions())
     with pytest.raises(UnknownNameError, match="xyz"):
-        edit_file(source, LOW, tmp_path / "a.xyz", Split(), OutputOptions())
+        edit_file(source, LOW, tmp_path / "a.xyz", Rig(Split()), OutputOptions())
 
 
 def test_progress_is_in_seconds_and_ends_at_the_end(tmp_path):
     source = street(tmp_path / "street.wav", seconds=21)
     seen: list[tuple[float, float | None]] = []
     separate_file(
-        source, [LOW], tmp_path / "out", Split(), OutputOptions(), progress=lambda *at: seen.append(at)
+        source, [LOW], tmp_path / "out", Rig(Split()), OutputOptions(), progress=lambda *at: seen.append(at)
     )
     assert len(seen) > 1
     assert seen == sorted(seen)

@@ -10,8 +10,9 @@ import torch
 from unweave import hub, separators
 from unweave.encoders.minilm import MiniLM
 from unweave.errors import ModelError, QueryError, UnknownNameError
-from unweave.models.opensep import OpenSep, OpenSepConfig, band_edges, band_matrix
+from unweave.models.opensep import OpenSep, OpenSepConfig
 from unweave.separators.opensep import OpenSepSeparator
+from unweave.signal.bands import band_edges, band_matrix
 from unweave.types import Query
 
 TINY = OpenSepConfig(bands=32, widths=(8, 16, 24), heads=2, layers=1)

@@ -21,7 +21,8 @@ from unweave.data.manifest import DecodedClips, read_manifest
 from unweave.data.mixtures import Labels, Mixer, MixingConfig
 from unweave.encoders.minilm import MiniLM
 from unweave.errors import ModelError, OutputError, UnknownNameError, UsageError
-from unweave.models.opensep import OpenSepConfig, band_matrix
+from unweave.models.opensep import OpenSepConfig
+from unweave.signal.bands import band_matrix
 from unweave.signal.stft import stft
 from unweave.train.checkpoint import NAME
 from unweave.train.loop import LoopConfig, rate

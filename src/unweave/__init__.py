@@ -13,13 +13,27 @@ from unweave.types import Audio, Query, Stem
 if TYPE_CHECKING:
     from unweave.audio import read, write
     from unweave.pipeline.edit import extract, remove, separate
+    from unweave.pipeline.remix import do
     from unweave.separators import load
 
 __version__ = "0.1.0"
-__all__ = ["Audio", "Query", "Stem", "__version__", "extract", "load", "read", "remove", "separate", "write"]
+__all__ = [
+    "Audio",
+    "Query",
+    "Stem",
+    "__version__",
+    "do",
+    "extract",
+    "load",
+    "read",
+    "remove",
+    "separate",
+    "write",
+]
 
 # Imported when first asked for: torch alone takes seconds, and `unweave --help` does without it.
 _LATER = {
+    "do": "unweave.pipeline.remix",
     "extract": "unweave.pipeline.edit",
     "load": "unweave.separators",
     "read": "unweave.audio",

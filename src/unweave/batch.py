@@ -1,6 +1,7 @@
 """Many recordings in one go: which files are meant, and in which folder the tracks of each belong."""
 
 import os
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -64,22 +65,45 @@ def looks_like_file(word: str) -> bool:
     return any(separator in word for separator in separators) or Path(word).suffix.lower() in EXTENSIONS
 
 
-def queries_of(texts: Sequence[str], not_text: str, spans: tuple[tuple[float, float], ...]) -> list[Query]:
-    """The queries of one call.
+def queries_of(
+    texts: Sequence[str], not_text: str, spans: tuple[tuple[float, float], ...], examples: int = 0
+) -> list[Query]:
+    """The queries of one call that have words; none where all sounds are wanted.
+
+    Args:
+        texts: words.
+        not_text: what the one sound must not be.
+        spans: where the one sound is.
+        examples: how many sounds are asked for by example besides.
 
     Raises:
-        QueryError: there are none, one is empty or too long, or `not_text` or `spans`, which describe one
-            sound, come with several.
+        QueryError: one is empty or too long, or `not_text` or `spans`, which describe one sound in words,
+            come with several, or with none.
     """
-    if not texts:
+    if (len(texts) != 1 or examples) and (not_text or spans):
         raise QueryError(
-            "no query was given; say what to listen for: unweave separate street.wav 'dog barking'"
-        )
-    if len(texts) > 1 and (not_text or spans):
-        raise QueryError(
-            f"--not and --span describe one sound, {len(texts)} queries were given; ask for that sound alone"
+            f"--not and --span describe one sound in words, {len(texts)} were given"
+            f"{f' and {examples} by example' if examples else ''}; ask for that sound alone"
         )
     return [Query(text.strip(), not_text=not_text.strip(), spans=spans) for text in texts]
+
+
+def stretch_of(text: str) -> tuple[Path, float, float | None]:
+    """What ``FILE`` or ``FILE@START-END`` names: a file, and from when to when in seconds, None for its end.
+
+    Raises:
+        QueryError: the stretch is empty.
+
+    >>> stretch_of("bark.wav@3.2-4.0")
+    (PosixPath('bark.wav'), 3.2, 4.0)
+    """
+    match = re.fullmatch(r"(.+)@(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)", text, re.DOTALL)
+    if not match or _exists(Path(text)):  # a file may have such a name
+        return Path(text), 0.0, None
+    start, end = float(match[2]), float(match[3])
+    if start >= end:
+        raise QueryError(f"--like wants FILE@START-END with START before END, in seconds, got {text!r}")
+    return Path(match[1]), start, end
 
 
 def is_foreign(text: str) -> bool:

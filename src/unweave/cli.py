@@ -5,14 +5,10 @@ A library user can do the same: the calls are in `unweave.pipeline`, the choice 
 
 import dataclasses
 import itertools
-import logging
-import os
-import re
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -20,31 +16,48 @@ from typer.core import TyperGroup
 import unweave
 from unweave import console, hub
 from unweave.batch import find_recordings, looks_like_file, plan, queries_of, tell_apart
+from unweave.doing import do
 from unweave.errors import UnknownNameError, UsageError
+from unweave.hearing import listen
 from unweave.measuring import benchmarks_app, evaluate
-from unweave.work import Voice, edit_one, load_engine, separate_all
-
-if TYPE_CHECKING:
-    from unweave.pipeline.files import OutputOptions
+from unweave.options import (
+    AsJson,
+    Device,
+    Format,
+    Like,
+    ListenerName,
+    ModelName,
+    MostTracks,
+    Not,
+    Offline,
+    Overwrite,
+    Queries,
+    Quiet,
+    Spans,
+    Subtype,
+    Threads,
+    Verbose,
+    output_options,
+    set_up,
+    spans_of,
+)
+from unweave.work import Voice, all_asked, edit_one, load_rig, separate_all
 
 
 class Commands(TyperGroup):
     """Commands by name, with a word for those who leave the command out."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command that `args` begin with.
+        """The command that `args` begin with; a file or folder in its place is to be taken apart.
 
         Raises:
-            UsageError: there is none of that name.
+            UnknownNameError: there is none of that name.
         """
         word = args[0] if args else ""
         if not word or ctx.resilient_parsing or self.get_command(ctx, word):
             return super().resolve_command(ctx, args)
         if looks_like_file(word) or Path(word).exists():
-            raise UsageError(
-                f"{word!r} is a file and not a command; to take it apart, name the sounds: "
-                f'unweave separate {shlex.quote(word)} "a sound"'
-            )
+            return "separate", self.get_command(ctx, "separate"), args
         raise UnknownNameError("command", word, self.list_commands(ctx))
 
 
@@ -56,6 +69,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="""\b
 Examples:
+  unweave street.wav                                        one track per sound it hears, and the rest
   unweave separate street.wav "dog barking" "rain"          one track per sound, and the rest
   unweave separate recordings/ "birds chirping" -r -o out   a folder and its sub-folders
   unweave extract interview.mp4 "a woman talking" -o her.wav
@@ -70,34 +84,10 @@ models_app = typer.Typer(cls=TyperGroup, no_args_is_help=False, rich_markup_mode
 app.add_typer(
     models_app, name="models", help="The weights that come along: what there is, and how good it is."
 )
+app.command()(listen)
+app.command()(do)
 app.command()(evaluate)
 app.add_typer(benchmarks_app, name="benchmarks", help="What engines are measured on, and how it was built.")
-
-Queries = Annotated[
-    list[str] | None,
-    typer.Option("--query", "-Q", metavar="TEXT", help="A sound, whatever it looks like; repeatable."),
-]
-Not = Annotated[str, typer.Option("--not", metavar="TEXT", help="What the sound must not be.")]
-Spans = Annotated[
-    list[str] | None,
-    typer.Option("--span", metavar="START-END", help="Seconds in which it sounds; repeatable."),
-]
-ModelName = Annotated[
-    str, typer.Option("--model", "-m", metavar="NAME|FILE", help="See `unweave models list`.")
-]
-Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda|mps", help="Where to compute.")]
-Format = Annotated[
-    str | None, typer.Option("--format", metavar="EXT", help="Of the tracks, for example wav or flac.")
-]
-Subtype = Annotated[str | None, typer.Option("--subtype", help="Sample format, for example PCM_24 or FLOAT.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
-Threads = Annotated[
-    int | None, typer.Option("--threads", min=1, metavar="N", help="Processor threads to use.")
-]
-Offline = Annotated[bool, typer.Option("--offline", help="Never reach for the network.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable answers and errors on stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")]
 
 
 def _version(wanted: bool) -> None:
@@ -121,9 +111,10 @@ def start(
 @app.command()
 def separate(
     words: Annotated[
-        list[str], typer.Argument(metavar="FILES QUERIES", help="Files or folders, then sounds.")
+        list[str], typer.Argument(metavar="FILES [QUERIES]", help="Files or folders, then sounds.")
     ],
     query: Queries = None,
+    like: Like = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder; each recording gets one in it.")] = Path(
         "separated"
     ),
@@ -138,9 +129,11 @@ def separate(
         str | None,
         typer.Option("--filename", metavar="TEMPLATE", help="With {index} {stem} {track} {model} {ext}."),
     ] = None,
+    tracks: MostTracks = 8,
     format: Format = None,
     subtype: Subtype = None,
     model: ModelName = hub.DEFAULT,
+    listener: ListenerName = "listener",
     device: Device = "auto",
     threads: Threads = None,
     offline: Offline = False,
@@ -151,22 +144,24 @@ def separate(
     """One track per sound, and one with the rest.
 
     \b
+    unweave separate street.wav
     unweave separate street.wav "dog barking" "rain" -o out
-    unweave separate recordings/ "birds chirping" --recursive --skip-existing --json
+    unweave separate street.wav --like bark.wav --like street.wav@3.2-4.0
 
-    Together the tracks are the recording.
+    Together the tracks are the recording. With no sound named it is split into all that are heard in it.
 
     The first word is a file or folder. So is every other one that exists or looks like a file (a slash in it,
     or the extension of a recording); the rest are sounds. Names that begin with a dash go after `--`.
     """
     files, texts = tell_apart(words)
-    queries = queries_of([*texts, *(query or ())], negative, _spans(span))
+    queries = queries_of([*texts, *(query or ())], negative, spans_of(span), len(like or ()))
     jobs = plan(find_recordings(files, recursive, skip=out), out)
-    options = _options(format, subtype, filename, overwrite, skip_existing)
-    _set_up(threads, offline, verbose)
+    options = output_options(format, subtype, filename, overwrite, skip_existing)
+    set_up(threads, offline, verbose)
     voice = Voice(json, quiet)
-    separator = load_engine(model, device, queries, voice)
-    raise typer.Exit(separate_all(jobs, queries, separator, options, model, voice))
+    rig = load_rig(model, device, listener, voice)
+    asked = all_asked(queries, like or (), rig, voice)
+    raise typer.Exit(separate_all(jobs, asked, rig, options, voice, tracks))
 
 
 @app.command()
@@ -182,6 +177,7 @@ def extract(
     format: Format = None,
     subtype: Subtype = None,
     model: ModelName = hub.DEFAULT,
+    listener: ListenerName = "listener",
     device: Device = "auto",
     threads: Threads = None,
     offline: Offline = False,
@@ -194,10 +190,10 @@ def extract(
     \b
     unweave extract interview.mp4 "a woman talking" -o her.wav
     """
-    (query,) = queries_of([text], negative, _spans(span))
-    options = _options(format, subtype, None, overwrite, False)
-    _set_up(threads, offline, verbose)
-    edit_one(file, query, out, options, (model, device), Voice(json, quiet))
+    (query,) = queries_of([text], negative, spans_of(span))
+    options = output_options(format, subtype, None, overwrite, False)
+    set_up(threads, offline, verbose)
+    edit_one(file, query, out, options, (model, device, listener), Voice(json, quiet))
 
 
 @app.command()
@@ -211,6 +207,7 @@ def remove(
     format: Format = None,
     subtype: Subtype = None,
     model: ModelName = hub.DEFAULT,
+    listener: ListenerName = "listener",
     device: Device = "auto",
     threads: Threads = None,
     offline: Offline = False,
@@ -223,10 +220,17 @@ def remove(
     \b
     unweave remove call.m4a "keyboard typing" -o clean.wav
     """
-    (query,) = queries_of([text], negative, _spans(span))
-    options = _options(format, subtype, None, overwrite, False)
-    _set_up(threads, offline, verbose)
-    edit_one(file, dataclasses.replace(query, keep=False), out, options, (model, device), Voice(json, quiet))
+    (query,) = queries_of([text], negative, spans_of(span))
+    options = output_options(format, subtype, None, overwrite, False)
+    set_up(threads, offline, verbose)
+    edit_one(
+        file,
+        dataclasses.replace(query, keep=False),
+        out,
+        options,
+        (model, device, listener),
+        Voice(json, quiet),
+    )
 
 
 @models_app.callback(invoke_without_command=True)
@@ -278,7 +282,7 @@ def doctor(
     """See whether all is well here: versions, device, codecs, weights, a second of work."""
     from unweave.doctor import examine
 
-    _set_up(threads, offline, verbose=False)
+    set_up(threads, offline, verbose=False)
     checks = []
     for check in examine(model, device):
         checks.append(check)
@@ -308,8 +312,8 @@ def train(
     \b
     unweave train configs/opensep-small.toml --data sounds/ --out runs/mine
     """
-    _set_up(threads, offline=False, verbose=verbose)
-    from unweave.train.recipes.opensep import train as run
+    set_up(threads, offline=False, verbose=verbose)
+    from unweave.train.recipes import train as run
 
     folder = out or Path("runs") / config.stem
     weights = run(config, data, folder, resume=resume, steps=steps, report=console.say_entry)
@@ -343,42 +347,6 @@ def _named(error: Exception) -> Exception:
         command = context.command_path if context else "unweave"
         return UsageError(f"{error.format_message()} See: {command} --help")
     return error
-
-
-def _set_up(threads: int | None, offline: bool, verbose: bool) -> None:
-    """Settings of the whole process; before anything heavy is imported, which reads some of them once."""
-    if offline:
-        os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
-    console.say_warnings()
-    logging.basicConfig(level=logging.DEBUG if verbose else logging.WARNING, format="%(name)s: %(message)s")
-    if threads:
-        import torch
-
-        torch.set_num_threads(threads)
-
-
-def _spans(texts: Sequence[str] | None) -> tuple[tuple[float, float], ...]:
-    """START-END in seconds, each.
-
-    >>> _spans(["1.5-3", "10-12"])
-    ((1.5, 3.0), (10.0, 12.0))
-    """
-    found = []
-    for text in texts or ():
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)", text.strip())
-        if not match:
-            raise UsageError(f"--span wants START-END in seconds, for example 1.5-3, got {text!r}")
-        found.append((float(match[1]), float(match[2])))
-    return tuple(found)
-
-
-def _options(
-    format: str | None, subtype: str | None, filename: str | None, overwrite: bool, skip_existing: bool
-) -> "OutputOptions":
-    from unweave.pipeline.files import OutputOptions
-
-    given = {"filename": filename} if filename else {}
-    return OutputOptions(format, subtype, overwrite=overwrite, skip_existing=skip_existing, **given)
 
 
 def _facts(weights: hub.Weights) -> dict[str, Any]:

@@ -5,6 +5,7 @@ An unknown key is refused with the nearest known one, and a value is checked by 
 
 import dataclasses
 import tomllib
+import types
 import typing
 from pathlib import Path
 from typing import Any, TypeVar
@@ -55,6 +56,9 @@ def read_toml(kind: type[T], path: Path) -> T:
 
 
 def _convert(hint: Any, name: str, value: Any) -> Any:
+    if typing.get_origin(hint) is types.UnionType and types.NoneType in typing.get_args(hint):
+        (inner,) = (one for one in typing.get_args(hint) if one is not types.NoneType)
+        return None if value is None else _convert(inner, name, value)
     if dataclasses.is_dataclass(hint) and isinstance(value, dict):
         return from_dict(typing.cast("type[Any]", hint), value)
     if typing.get_origin(hint) is tuple:

@@ -7,6 +7,7 @@ UnweaveError                1  caught as one family
 ├── BatchError              3  some inputs of a batch failed, the others are done
 ├── AudioError              4  the input cannot be read, or is not sound
 ├── ModelError              5  weights or a text encoder are missing, damaged or unreachable
+│   └── ChatError           5  a language model is down, too slow, or answers what was not asked
 ├── DeviceError             6  the device is not there or ran out of memory
 └── OutputError             7  the output exists, or cannot be written
 """
@@ -65,6 +66,10 @@ class ModelError(UnweaveError):
     """Weights or a text encoder are missing, damaged or unreachable."""
 
     exit_code = 5
+
+
+class ChatError(ModelError):
+    """A language model is down, too slow, or answers what was not asked."""
 
 
 class DeviceError(UnweaveError):

@@ -11,13 +11,12 @@ from typer.core import TyperGroup
 
 from unweave import console
 from unweave.errors import BatchError, OutputError, UnknownNameError, UsageError
+from unweave.options import AsJson, Device, Quiet
 
 if TYPE_CHECKING:
     from unweave.evaluate.frozen import Benchmark
     from unweave.evaluate.run import Step, Watch
 
-AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable answers and errors on stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 Data = Annotated[Path | None, typer.Option("--data", metavar="FOLDER", help="Folder of the clips.")]
 Engines = Annotated[
     str,
@@ -43,7 +42,6 @@ Count = Annotated[
 ]
 Workers = Annotated[int, typer.Option("--workers", min=1, metavar="N", help="Processes.")]
 Threads = Annotated[int, typer.Option("--threads", min=1, metavar="N", help="Of each worker.")]
-Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda|mps", help="Where to compute.")]
 Raw = Annotated[bool, typer.Option("--raw", help="The bare engine, as its paper measured it.")]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Of the intervals.")]
 

@@ -82,6 +82,16 @@ class Example:
     sample_rate: int  # Hz
 
 
+@dataclass(frozen=True)
+class Heard:
+    """A sound that was heard: a label or sentence, and when."""
+
+    text: str
+    score: float  # 0..1, how sure the listener is that it sounds there
+    start: float  # seconds
+    end: float  # seconds
+
+
 @dataclass(frozen=True, eq=False)
 class Stem:
     """One track of a separated recording."""
@@ -109,4 +119,12 @@ class QueryEncoder(Protocol):
 
     def encode(self, queries: Sequence[Query]) -> Tensor:
         """Q queries -> (Q, D) unit vectors."""
+        ...
+
+
+class Listener(Protocol):
+    """Hears what is in a recording."""
+
+    def hear(self, audio: Audio) -> list[Heard]:
+        """Everything that sounds, most certain first; silence is an empty list."""
         ...

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unweave import console
-from unweave.batch import Job, is_foreign
-from unweave.errors import BatchError, UnweaveError, UsageError
-from unweave.types import Query, Separator
+from unweave.batch import Job, is_foreign, stretch_of
+from unweave.errors import BatchError, QueryError, UnweaveError, UsageError
+from unweave.types import Audio, Query
 
 if TYPE_CHECKING:
     from unweave.pipeline.files import OutputOptions
+    from unweave.pipeline.rig import Rig
     from unweave.pipeline.sidecar import Separation
 
 
@@ -30,6 +31,11 @@ class Voice:
         """One recording is finished."""
         for warning in result.warnings:
             self.say(f"warning: {source}: {warning}")
+        for track in result.stems if result.automatic else ():
+            if track.kind != "residual":
+                spans = ", ".join(f"{start:.1f}-{end:.1f} s" for start, end in track.spans[:5])
+                more = f" and {len(track.spans) - 5} times more" if len(track.spans) > 5 else ""
+                self.say(f"  {track.label} ({track.score:.2f}): {spans}{more}")
         tracks = f"{len(result.stems)} track{'s' if len(result.stems) > 1 else ''}"
         self.say(f"{source}: {tracks}, {result.source.seconds:.1f} s of sound in {result.work.seconds:.1f} s")
         if self.json:
@@ -44,13 +50,17 @@ class Voice:
 
 def separate_all(
     jobs: Sequence[Job],
-    queries: Sequence[Query],
-    separator: Separator,
+    queries: Sequence[Query] | None,
+    rig: "Rig",
     options: "OutputOptions",
-    model: str,
     voice: Voice,
+    tracks: int = 8,
 ) -> int:
-    """Separate one after another; a recording that fails does not stop the others. The exit code."""
+    """Separate one after another; a recording that fails does not stop the others. The exit code.
+
+    Without queries the listener chooses the sounds of each, at most `tracks`.
+    """
+    from unweave.pipeline.auto import Limits
     from unweave.pipeline.files import separate_file
 
     failed, skipped = [], 0
@@ -58,7 +68,7 @@ def separate_all(
         try:
             with console.progress(str(job.source), voice.quiet) as advance:
                 result = separate_file(
-                    job.source, queries, job.out, separator, options, model=model, progress=advance
+                    job.source, queries, job.out, rig, options, limits=Limits(tracks), progress=advance
                 )
         except (UnweaveError, MemoryError, RuntimeError) as error:
             if not isinstance(error, UnweaveError) and not console.out_of_memory(error):
@@ -88,7 +98,7 @@ def edit_one(
     query: Query,
     out: Path | None,
     options: "OutputOptions",
-    engine: tuple[str, str],
+    engine: tuple[str, str, str],
     voice: Voice,
 ) -> None:
     """Extract or remove one sound.
@@ -109,28 +119,80 @@ def edit_one(
         f"{track_name(file)}-{'' if query.keep else 'without-'}{slug(query.text)}.{options.format or 'wav'}"
     )
     target = out / name if out and out.is_dir() else out or Path(name)
-    separator = load_engine(*engine, [query], voice)
+    rig = load_rig(*engine, voice)
+    warn_of_foreign([query], voice)
     with console.progress(str(file), voice.quiet) as advance:
-        result = edit_file(file, query, target, separator, options, model=engine[0], progress=advance)
+        result = edit_file(file, query, target, rig, options, progress=advance)
     voice.done(file, target.parent, result)
 
 
-def load_engine(model: str, device: str, queries: Sequence[Query], voice: Voice) -> Separator:
-    """The engine for `queries`; says where it runs and why, and which of them it will hardly understand.
+def load_rig(model: str, device: str, listener: str, voice: Voice) -> "Rig":
+    """The engine and its ears; says where they run and why.
 
     Raises:
-        QueryError: the same query twice.
         UnknownNameError, ModelError: no such weights, or they are damaged.
         DeviceError: no such device.
     """
     from unweave import separators
-    from unweave.pipeline.edit import as_queries
+    from unweave.pipeline import rig
 
-    for query in as_queries(queries):
+    chosen, why = separators.choose_device(device)
+    voice.say(f"device: {chosen} ({why})")
+    return rig.load(model, chosen, listener)
+
+
+def all_asked(queries: Sequence[Query], likes: Sequence[str], rig: "Rig", voice: Voice) -> list[Query] | None:
+    """What is asked for in words and by example, FILE or FILE@START-END; None where nothing is.
+
+    Raises:
+        QueryError: the same sound twice, or nothing is recognised in an example.
+        UsageError: there is no listener to recognise it, or none to choose the sounds.
+        AudioError: an example cannot be read.
+    """
+    if not queries and not likes:
+        if rig.ears is None:
+            raise UsageError(
+                "no sound was named, and there is no listener to find any; name one, or leave "
+                "`--listener none` out"
+            )
+        return None
+    warn_of_foreign(queries, voice)
+    return [*queries, *by_example(likes, rig, voice)]
+
+
+def warn_of_foreign(queries: Sequence[Query], voice: Voice) -> None:
+    """Say which words the engine will hardly understand."""
+    for query in queries:
         if is_foreign(query.text):
             voice.say(
                 f"warning: {query.text!r}: the text encoder reads English; expect better from English words"
             )
-    chosen, why = separators.choose_device(device)
-    voice.say(f"device: {chosen} ({why})")
-    return separators.load(model, chosen)
+
+
+def by_example(likes: Sequence[str], rig: "Rig", voice: Voice) -> list[Query]:
+    """Queries for what sounds like the examples; says what each was heard as."""
+    from unweave.pipeline.examples import heard_as
+
+    queries = []
+    for like in likes:
+        if rig.ears is None:
+            raise UsageError(
+                f"--like {like} takes a listener; leave `--listener none` out, or say it in words"
+            )
+        example = _stretch(like)
+        heard = heard_as(example, rig.ears)
+        voice.say(f"{like}: heard as {heard.text!r} ({heard.score:.2f})")
+        queries.append(Query(heard.text, example=example))
+    return queries
+
+
+def _stretch(like: str) -> Audio:
+    from unweave import audio
+
+    path, start, end = stretch_of(like)
+    whole = audio.read(path)
+    rate = whole.sample_rate
+    samples = whole.samples[:, round(start * rate) : None if end is None else round(end * rate)]
+    if samples.shape[1] == 0:
+        raise QueryError(f"--like {like}: the recording has {whole.duration:.1f} s, so nothing is there")
+    return Audio(samples, rate)

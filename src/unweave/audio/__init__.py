@@ -3,7 +3,7 @@
 from unweave.audio.formats import AudioInfo, FileFormat, output_format
 from unweave.audio.io import read, write
 from unweave.audio.reader import Reader, open_reader, probe
-from unweave.audio.resample import resample
+from unweave.audio.resample import resample, resample_stream
 from unweave.audio.writer import Writer
 
 __all__ = [
@@ -16,5 +16,6 @@ __all__ = [
     "probe",
     "read",
     "resample",
+    "resample_stream",
     "write",
 ]

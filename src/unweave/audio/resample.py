@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import soxr
@@ -48,3 +49,34 @@ def resample(samples: Tensor, from_rate: int, to_rate: int) -> Tensor:
         made = soxr.resample(np.ascontiguousarray(rows.T), from_rate, to_rate, quality="HQ").T[:, :wanted]
         result[:, : made.shape[1]] = made
     return torch.from_numpy(result).to(samples).reshape(*leading, wanted)
+
+
+def resample_stream(blocks: Iterable[Tensor], from_rate: int, to_rate: int) -> Iterator[Tensor]:
+    """`resample` for sound that arrives in pieces, in bounded memory.
+
+    Args:
+        blocks: successive (C, any length) float32 pieces of one recording.
+        from_rate: Hz of the pieces.
+        to_rate: Hz wanted.
+
+    Yields:
+        Successive (C, t) pieces, some of them empty; together `resample` of the whole, whose length may
+        differ by one sample.
+    """
+    if from_rate == to_rate:
+        yield from blocks
+        return
+    stream = None
+    channels = 0
+    for block in blocks:
+        if stream is None:
+            channels = block.shape[0]
+            stream = soxr.ResampleStream(from_rate, to_rate, channels, dtype="float32", quality="HQ")
+        yield _pushed(stream, block, last=False)
+    if stream is not None:
+        yield _pushed(stream, torch.zeros(channels, 0), last=True)
+
+
+def _pushed(stream: soxr.ResampleStream, block: Tensor, last: bool) -> Tensor:
+    made = stream.resample_chunk(np.ascontiguousarray(block.float().T.numpy()), last=last)
+    return torch.from_numpy(np.ascontiguousarray(made.T))

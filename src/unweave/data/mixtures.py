@@ -4,12 +4,13 @@ Each mixture is a function of a seed and its number, so that training resumes wi
 would have seen, and a validation set is the same in every run.
 """
 
+import functools
 import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -39,6 +40,7 @@ class MixingConfig:
 
     seconds: float = 3.056  # length of a mixture; 192 frames of 512 samples at 32 kHz, less one
     sources: tuple[float, ...] = (0.6, 0.25, 0.15)  # chance of 2, 3, 4 sources
+    alone: float = 0.0  # chance of one source instead
     gain_db: float = 8.0  # each source lies within +- this of the first, over the whole mixture
     queries: int = 3  # asked about each mixture
     absent: float = 0.75  # chance that the last of them asks for what is not there
@@ -55,7 +57,8 @@ class MixingConfig:
 class Mixture:
     """One drawn item: sources, and for each query its words and which sources it asks for."""
 
-    sources: Tensor  # (K, T) linear samples, K <= 4
+    sources: Tensor  # (K, T) linear samples
+    labels: tuple[int, ...]  # K of them, numbers in `Labels`
     texts: tuple[str, ...]  # Q queries
     wanted: Tensor  # (Q, K) 1 where a query asks for a source; a row of zeros is an absent query
     cutoff_hz: float  # everything above is to be removed; 0 = nothing
@@ -69,8 +72,7 @@ class Labels:
     """
 
     def __init__(self, labels: Sequence[str]) -> None:
-        source = resources.files("unweave.data").joinpath("labels.json")
-        known = json.loads(source.read_text(encoding="utf-8"))
+        known = _known()
         self.names = sorted(set(labels))
         self.number = {name: index for index, name in enumerate(self.names)}
         facts = [known.get(name, {}) for name in self.names]
@@ -103,6 +105,22 @@ class Labels:
         return _one_of(PHRASES, draw).format(name) if kind > 0.85 else name
 
 
+def known_labels() -> tuple[str, ...]:
+    """The labels that the package knows, those that its weights were trained on.
+
+    >>> "dog barking" in known_labels()
+    True
+    """
+    return tuple(_known())
+
+
+@functools.cache
+def _known() -> dict[str, dict[str, Any]]:
+    source = resources.files("unweave.data").joinpath("labels.json")
+    known: dict[str, dict[str, Any]] = json.loads(source.read_text(encoding="utf-8"))
+    return known
+
+
 class Mixer:
     """Draws mixtures of different labels from decoded clips."""
 
@@ -121,6 +139,8 @@ class Mixer:
         draw = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
         config = self.config
         count = 2 + int(torch.multinomial(torch.tensor(config.sources), 1, generator=draw))
+        if config.alone and _uniform(draw) < config.alone:
+            count = 1
         labels = self._different(count, draw)
         count = len(labels)
         sources = torch.stack([self._source(label, draw) for label in labels])
@@ -131,7 +151,7 @@ class Mixer:
         texts, wanted = self._questions(labels, draw)
         cut = _uniform(draw) < config.low_pass
         cutoff = 3000 * 4 ** _uniform(draw) if cut else 0.0
-        return Mixture(sources, tuple(texts), wanted, cutoff)
+        return Mixture(sources, tuple(labels), tuple(texts), wanted, cutoff)
 
     def _different(self, count: int, draw: torch.Generator) -> list[int]:
         free, chosen = self.weights.clone(), []

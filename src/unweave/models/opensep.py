@@ -8,7 +8,6 @@ are merged into bands, single bins low down and ever wider ones above; a gate be
 says how sure the network is that the sound is there at all.
 """
 
-import functools
 import itertools
 from dataclasses import dataclass
 from typing import cast
@@ -16,6 +15,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from unweave.signal.bands import band_matrix
 
 FLOOR = 1e-8  # power relative to the mixture's mean, 80 dB down: below it nothing is heard
 
@@ -48,36 +49,8 @@ class OpenSepConfig:
         return int(2 ** len(self.widths))
 
 
-@functools.cache
-def band_edges(bins: int, bands: int) -> tuple[int, ...]:
-    """First bin of every band, and `bins` at the end: single bins, then a constant ratio.
-
-    The number of single bins is the smallest that leaves no band empty.
-
-    >>> band_edges(9, 5)
-    (0, 1, 2, 3, 5, 9)
-    """
-    for single in range(1, bands):
-        ratio = (bins / single) ** (1 / (bands - single))
-        if single * (ratio - 1) >= 1:
-            break
-    else:
-        raise ValueError(f"cannot merge {bins} bins into {bands} bands")
-    upper = [round(single * ratio**step) for step in range(bands - single + 1)]
-    return (*range(single), *upper)
-
-
-def band_matrix(bins: int, bands: int) -> Tensor:
-    """(bands, bins) of 0 and 1: which bins each band adds up."""
-    edges = band_edges(bins, bands)
-    matrix = torch.zeros(bands, bins)
-    for band, (first, end) in enumerate(itertools.pairwise(edges)):
-        matrix[band, first:end] = 1
-    return matrix
-
-
-class OpenSep(nn.Module):
-    """Band levels of a mixture and the tokens of a query -> mask and gate."""
+class Encoder(nn.Module):
+    """The way down: what is made of a mixture before any query is asked."""
 
     bands: Tensor
 
@@ -95,20 +68,6 @@ class OpenSep(nn.Module):
         tokens = config.bands // config.stride
         self.position = nn.Parameter(torch.randn(tokens, top) * 0.02)
         self.hear = nn.ModuleList(Layer(top, config.heads, config.dropout) for _ in range(config.layers))
-        self.seek = nn.ModuleList(
-            Layer(top, config.heads, config.dropout, config.text_dim) for _ in range(config.layers)
-        )
-        self.gate = nn.Linear(top, 2)
-        reverse = list(itertools.pairwise(widths))[::-1]
-        self.widen = nn.ModuleList(nn.Conv2d(deep, wide * 4, 1) for wide, deep in reverse)
-        self.skip = nn.ModuleList(nn.Conv2d(wide, wide, 1) for wide, _ in reverse)
-        self.up = nn.ModuleList(Residual(wide, config.dropout, config.text_dim) for wide, _ in reverse)
-        self.mask = nn.Conv2d(widths[0], 4, 1)
-        self.found, self.asked = nn.Linear(top, top), nn.Linear(config.text_dim, top)
-        self.sure = nn.Sequential(nn.Linear(4, 32), nn.SiLU(), nn.Linear(32, 1))
-        nn.init.constant_(
-            cast(Tensor, self.mask.bias), 1.0
-        )  # most of the mixture at first, never next to nothing
 
     def features(self, power: Tensor, magnitude: Tensor) -> Tensor:
         """Levels as the network hears them, independent of the recording's gain.
@@ -148,6 +107,31 @@ class OpenSep(nn.Module):
         for layer in self.hear:
             tokens = layer(tokens)
         return [*levels, tokens.transpose(1, 2).unflatten(2, x.shape[2:])]
+
+    def _positions(self, x: Tensor) -> Tensor:
+        return self.position[:, None].expand(-1, x.shape[3], -1).flatten(0, 1).to(x.dtype)
+
+
+class OpenSep(Encoder):
+    """Band levels of a mixture and the tokens of a query -> mask and gate."""
+
+    def __init__(self, config: OpenSepConfig) -> None:
+        super().__init__(config)
+        widths, top = config.widths, config.widths[-1]
+        self.seek = nn.ModuleList(
+            Layer(top, config.heads, config.dropout, config.text_dim) for _ in range(config.layers)
+        )
+        self.gate = nn.Linear(top, 2)
+        reverse = list(itertools.pairwise(widths))[::-1]
+        self.widen = nn.ModuleList(nn.Conv2d(deep, wide * 4, 1) for wide, deep in reverse)
+        self.skip = nn.ModuleList(nn.Conv2d(wide, wide, 1) for wide, _ in reverse)
+        self.up = nn.ModuleList(Residual(wide, config.dropout, config.text_dim) for wide, _ in reverse)
+        self.mask = nn.Conv2d(widths[0], 4, 1)
+        self.found, self.asked = nn.Linear(top, top), nn.Linear(config.text_dim, top)
+        self.sure = nn.Sequential(nn.Linear(4, 32), nn.SiLU(), nn.Linear(32, 1))
+        nn.init.constant_(
+            cast(Tensor, self.mask.bias), 1.0
+        )  # most of the mixture at first, never next to nothing
 
     def answer(self, levels: list[Tensor], text: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
         """The way up, once per query.
@@ -220,17 +204,6 @@ class OpenSep(nn.Module):
         )
         logits: Tensor = fits + self.sure(signs)[..., 0]
         return logits
-
-    def _positions(self, x: Tensor) -> Tensor:
-        return self.position[:, None].expand(-1, x.shape[3], -1).flatten(0, 1).to(x.dtype)
-
-
-def channels_last(network: OpenSep) -> OpenSep:
-    """The same network, laid out in memory as CPUs convolve fastest; in place."""
-    for parameter in network.parameters():
-        if parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-    return network
 
 
 def _mean(text: Tensor, known: Tensor) -> Tensor:

@@ -1,79 +1,80 @@
-"""Take a recording apart in memory: ask for sounds in words, get them and everything else."""
+"""Take a recording apart in memory: ask for sounds in words, or for all of them, and get the rest as well."""
 
-import functools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from torch import Tensor
+import torch
 
-from unweave import audio, hub, separators
+from unweave import audio, hub
 from unweave.errors import AudioError, QueryError
-from unweave.pipeline import judge
-from unweave.pipeline.longform import Chunked
-from unweave.pipeline.native import Native
+from unweave.pipeline import auto, examples
+from unweave.pipeline import rig as rigs
+from unweave.pipeline.apart import Apart, Recording
+from unweave.pipeline.rig import Rig
+from unweave.pipeline.shelf import Shelf
 from unweave.signal import consistency
 from unweave.types import Audio, Query, Separator, Stem
 
 
 def separate(
     source: str | Path | Audio,
-    queries: Sequence[str | Query],
+    queries: Sequence[str | Query] | None = None,
     *,
-    model: str | Path | Separator = hub.DEFAULT,
+    model: str | Path | Separator | Rig = hub.DEFAULT,
     device: str = "auto",
+    limits: auto.Limits | None = None,
 ) -> list[Stem]:
     """One stem per query, in order, and last the residual, what no query asked for.
 
-    Every stem has the rate, channels and length of the recording, and together they add up to it.
+    Every stem has the rate, channels and length of the recording, and together they add up to it. A sound
+    that is most likely not there has a low score and a silent stem; it needs a listener to know that, and
+    one comes along with every model that is named. Without queries the listener chooses: one stem for each
+    sound it hears, the most certain first, under different names.
 
     Args:
         source: a file, or sound in memory.
-        queries: plain words, or `Query` for an example, for spans of time, or to remove.
-        model: a published name, a .safetensors file, or a loaded separator.
+        queries: plain words, or `Query` for an example, for spans of time, or to remove. None: all there is.
+        model: a published name, a .safetensors file, a loaded separator, which has no listener, or one with,
+            from `pipeline.rig.load`.
         device: "auto", "cpu", "cuda", ...; a loaded separator stays where it is.
+        limits: of the choice without queries.
 
     Raises:
-        QueryError: no query, an empty one, or the same one twice.
+        QueryError: no query, an empty one, the same one twice, or an example that is not recognised.
+        UsageError: no queries and no listener.
         AudioError: the file cannot be read, or a sample is not a number.
         ModelError: the weights are missing or damaged.
         DeviceError: no such device, or it ran out of memory.
     """
-    asked = as_queries(queries)
-    recording = _recording(source)
-    stems = _answers(recording, asked, model, device)  # (Q, C, T)
-    rate = recording.sample_rate
-    sure = judge.scores(recording.samples, stems, rate)
-    tracks = [
-        Stem(query, Audio(stem, rate), score, query.spans)
-        for query, stem, score in zip(asked, stems, sure, strict=True)
-    ]
-    rest = consistency.residual(recording.samples, stems)
-    return [*tracks, Stem(None, Audio(rest, rate), 1.0)]
+    asked = None if queries is None else as_queries(queries)
+    return _stems(_recording(source), asked, rigs.ready(model, device), limits)
 
 
 def extract(
     source: str | Path | Audio,
     query: str | Query,
     *,
-    model: str | Path | Separator = hub.DEFAULT,
+    model: str | Path | Separator | Rig = hub.DEFAULT,
     device: str = "auto",
 ) -> Audio:
     """Only the sound asked for, at the recording's rate, channels, length and level.
+
+    Silence where it is most likely not there: `separate` says how likely that is.
 
     Arguments and errors as for `separate`. ``extract(...) + remove(...)`` is the recording.
     """
     (asked,) = as_queries([query])
     if not asked.keep:
         raise QueryError(f"extract keeps {asked.text!r}, but the query says keep=False; call remove for that")
-    return _edited(source, asked, model, device)
+    return _stems(_recording(source), [asked], rigs.ready(model, device))[0].audio
 
 
 def remove(
     source: str | Path | Audio,
     query: str | Query,
     *,
-    model: str | Path | Separator = hub.DEFAULT,
+    model: str | Path | Separator | Rig = hub.DEFAULT,
     device: str = "auto",
 ) -> Audio:
     """Everything but the sound asked for, at the recording's rate, channels, length and level.
@@ -81,7 +82,8 @@ def remove(
     Arguments and errors as for `separate`.
     """
     (asked,) = as_queries([query])
-    return _edited(source, replace(asked, keep=False), model, device)
+    asked = replace(asked, keep=False)
+    return _stems(_recording(source), [asked], rigs.ready(model, device))[0].audio
 
 
 def as_queries(queries: Sequence[str | Query]) -> tuple[Query, ...]:
@@ -115,11 +117,6 @@ def _plain(words: str) -> str:
     return " ".join(words.split()).casefold()
 
 
-def _edited(source: str | Path | Audio, query: Query, model: str | Path | Separator, device: str) -> Audio:
-    recording = _recording(source)
-    return Audio(_answers(recording, (query,), model, device)[0], recording.sample_rate)
-
-
 def _recording(source: str | Path | Audio) -> Audio:
     if not isinstance(source, Audio):
         return audio.read(Path(source))
@@ -130,14 +127,19 @@ def _recording(source: str | Path | Audio) -> Audio:
     return source
 
 
-def _answers(
-    recording: Audio, queries: Sequence[Query], model: str | Path | Separator, device: str
-) -> Tensor:
-    engine = _loaded(str(model), device) if isinstance(model, str | Path) else model
-    return Chunked(Native(engine, recording.sample_rate)).separate(recording.samples, queries)
-
-
-@functools.lru_cache(maxsize=2)
-def _loaded(model: str, device: str) -> Separator:
-    """Loading reads and checks the weights, so the last two engines are kept for the next call."""
-    return separators.load(model, device)
+def _stems(
+    recording: Audio, queries: Sequence[Query] | None, rig: Rig, limits: auto.Limits | None = None
+) -> list[Stem]:
+    samples, rate = recording.samples, recording.sample_rate
+    with Shelf(len(samples)) as shelf:
+        apart = Apart(Recording(lambda: [samples], rate, recording.duration), rig, shelf)
+        if queries is None:
+            auto.split(apart, limits or auto.Limits())
+        else:
+            apart.take(examples.in_words(queries, rig))
+        parts = torch.cat([stems for _, stems in apart.pieces()], dim=-1)  # (Q, C, T)
+    stems = [
+        Stem(part.query, Audio(stem, rate), part.verdict.score, part.spans)
+        for part, stem in zip(apart.parts, parts, strict=True)
+    ]
+    return [*stems, Stem(None, Audio(consistency.residual(samples, parts), rate), 1.0)]

@@ -2,25 +2,25 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 import unweave
 from unweave import hub
 from unweave.audio import AudioInfo, FileFormat, Reader, open_reader, output_format
 from unweave.errors import OutputError, UsageError
-from unweave.pipeline import judge, naming, sidecar, tracks
+from unweave.pipeline import auto, events, examples, judge, naming, sidecar, tracks
+from unweave.pipeline.apart import Apart, Part, Progress, Recording
 from unweave.pipeline.edit import as_queries
-from unweave.pipeline.longform import Chunked
-from unweave.pipeline.native import Native
+from unweave.pipeline.rig import Ears, Rig
+from unweave.pipeline.shelf import Shelf
 from unweave.signal.consistency import residual
 from unweave.types import Query, Separator
-
-Progress = Callable[[float, float | None], None]  # seconds done, seconds in all (None: unknown)
 
 
 @dataclass(frozen=True)
@@ -37,83 +37,84 @@ class OutputOptions:
 @dataclass(frozen=True)
 class _Job:
     source: Path
-    queries: tuple[Query, ...]
-    paths: tuple[Path, ...]  # one per query; one more takes the residual
+    reader: Reader
     target: FileFormat
-    separator: Separator
-    model: str
+    rig: Rig
+    options: OutputOptions
     progress: Progress | None
+    automatic: bool = False
     began: float = field(default_factory=time.perf_counter)
-
-    @property
-    def with_rest(self) -> bool:
-        return len(self.paths) > len(self.queries)
 
 
 def separate_file(
     source: Path,
-    queries: Sequence[Query],
+    queries: Sequence[Query] | None,
     out: Path,
-    separator: Separator,
+    rig: Rig,
     options: OutputOptions,
     *,
-    model: str = "",
+    limits: auto.Limits | None = None,
     progress: Progress | None = None,
 ) -> sidecar.Separation | None:
     """Write one track per query, the residual and `separation.json` into the folder `out`.
 
-    ``01-dog-barking.wav``, ``02-rain.wav``, ``residual.wav``: every track has the rate, channels and
-    number of samples of the recording, and together they add up to it. All files appear together at
-    the end; on failure or interruption none does, and folders made for them are gone again.
+    ``01-rain.wav``, ``residual.wav``: every track has the rate, channels and number of samples of the
+    recording, and together they add up to it. All files appear together at the end; on failure or
+    interruption none does, and folders made for them are gone again.
+
+    Without queries the listener chooses the sounds, and what it heard when is written as well, see `events`.
 
     Args:
         source: the recording.
-        queries: what to listen for.
+        queries: what to listen for; None: all there is.
         out: the folder for this one recording, made where missing; `naming.track_name` suggests a name.
-        separator: a loaded engine, at its own rate.
+        rig: the engine, and ears, without which nothing is silenced or found by itself.
         options: format and names.
-        model: what to call the engine in the sidecar, as it was given to `separators.load`.
-        progress: called with seconds of sound done, and in all where that is known.
+        limits: of the choice without queries.
+        progress: told seconds of sound done, and in all where known; from the start for every pass.
 
     Returns:
         What the sidecar says; None where `skip_existing` found the same work done before.
 
     Raises:
-        QueryError: no query, an empty one, or the same one twice.
-        UsageError: a file name template that cannot be used, or an unknown format.
+        QueryError: as from `edit.separate`.
+        UsageError: a file name template that cannot be used, an unknown format, or neither queries nor ears.
         AudioError: the recording cannot be read.
         DeviceError: the device ran out of memory.
         OutputError: something is there already, would replace the recording, or cannot be written.
     """
-    asked = as_queries(queries)
+    asked = None if queries is None else examples.in_words(as_queries(queries), rig)
     with open_reader(source) as reader:
         target = output_format(reader.info, options.format, options.subtype)
-        track, extension = naming.track_name(source), target.extension.removeprefix(".")
-        names = naming.stem_names(options.filename, asked, track=track, model=model, extension=extension)
-        paths, note = tuple(out / name for name in names), out / sidecar.NAME
-        overwrite = options.overwrite
+        job = _Job(source, reader, target, rig, options, progress, asked is None)
+        # What cannot be named or is in the way is found early, where that is possible.
+        paths, notes = _names(job, out, asked or [Query("first"), Query("second")]), [sidecar.NAME]
+        if asked is None:
+            paths, notes = paths[-1:], [sidecar.NAME, events.LABELS, events.EVENTS]
         if options.skip_existing:
-            state = _before(note, source, asked, model)
+            state = _before(out / sidecar.NAME, source, asked, rig)
             if state == "done":
                 return None
-            overwrite = overwrite or state == "unfinished"
-        _refuse([*paths, note], source, overwrite)
-        job = _Job(source, asked, paths, target, separator, model, progress)
-        with tracks.folder(out), _opened(job, reader.info, overwrite) as written:
-            separation = _work(job, reader, written)
-            sidecar.write(written.staged / note.name, separation)
-            written.commit(note.name)
-    return separation
+            job = replace(job, options=replace(options, overwrite=options.overwrite or state == "unfinished"))
+        _refuse(job, [*paths, *(out / note for note in notes)])
+        with tracks.folder(out), Shelf(reader.info.channels, out) as shelf:
+            apart, said = _apart(job, shelf), []
+            if asked is None:
+                said = auto.split(apart, limits or auto.Limits())
+                paths = _names(job, out, [part.query for part in apart.parts])
+                _refuse(job, paths)
+            else:
+                apart.take(asked)
+            return _write(job, apart, paths, notes, said)
 
 
 def edit_file(
     source: Path,
     query: Query,
     out: Path,
-    separator: Separator,
+    rig: Rig,
     options: OutputOptions,
     *,
-    model: str = "",
     progress: Progress | None = None,
 ) -> sidecar.Separation:
     """Write one file: the sound asked for, or with ``keep=False`` everything but it.
@@ -124,47 +125,97 @@ def edit_file(
     Returns:
         What a sidecar would say; one track, no residual.
     """
-    asked = as_queries([query])
+    asked = examples.in_words(as_queries([query]), rig)
     with open_reader(source) as reader:
         target = output_format(reader.info, options.format or out.suffix[1:].lower() or None, options.subtype)
-        _refuse([out], source, options.overwrite)
-        job = _Job(source, asked, (out,), target, separator, model, progress)
-        with tracks.folder(out.parent), _opened(job, reader.info, options.overwrite) as written:
-            separation = _work(job, reader, written)
-            written.commit()
+        job = _Job(source, reader, target, rig, options, progress)
+        _refuse(job, [out])
+        with tracks.folder(out.parent), Shelf(reader.info.channels, out.parent) as shelf:
+            apart = _apart(job, shelf)
+            apart.take(asked)
+            return _write(job, apart, [out], [], [])
+
+
+def _names(job: _Job, out: Path, queries: Sequence[Query]) -> list[Path]:
+    """One path per query and one for the residual."""
+    names = naming.stem_names(
+        job.options.filename,
+        queries,
+        track=naming.track_name(job.source),
+        model=job.rig.model,
+        extension=job.target.extension.removeprefix("."),
+    )
+    return [out / name for name in names]
+
+
+def _apart(job: _Job, shelf: Shelf) -> Apart:
+    info = job.reader.info
+    recording = Recording(
+        blocks=lambda: job.reader.blocks(tracks.BLOCK),
+        sample_rate=info.sample_rate,
+        seconds=info.frames / info.sample_rate if info.frames is not None else None,
+        rounded=lambda stems: tracks.on_grid(stems, job.target),
+    )
+    return Apart(recording, job.rig, shelf, job.progress)
+
+
+def _write(
+    job: _Job, apart: Apart, paths: Sequence[Path], notes: Sequence[str], said: Sequence[str]
+) -> sidecar.Separation:
+    """Complete all files under temporary names, and put them in place together.
+
+    Args:
+        job: what is done.
+        apart: the parts, finished.
+        paths: one for each part; one more takes the residual.
+        notes: names of the files that say what was done; none: nothing is said.
+        said: warnings so far.
+    """
+    info, with_rest = job.reader.info, len(paths) > len(apart.parts)
+    tally = judge.Tally(len(paths), info.sample_rate)
+    for mixture, stems in apart.pieces():
+        tally.add(mixture, _with_rest(mixture, stems) if with_rest else stems)
+    gain = tracks.fitting_gain(job.target, tally.lowest, tally.highest)
+    with tracks.Tracks(
+        paths, info.sample_rate, info.channels, job.target, job.options.overwrite, gain
+    ) as written:
+        for mixture, stems in apart.pieces():
+            written.write(_with_rest(mixture, stems) if with_rest else stems)
+        written.finish(tally.lowest, tally.highest)
+        error = written.sum_error_db(job.reader.blocks(tracks.BLOCK), gain) if with_rest else None
+        separation = _separation(job, apart, paths, tally, gain, error, said)
+        if notes:
+            sidecar.write(written.staged / sidecar.NAME, separation)
+        if job.automatic:
+            events.write(written.staged, separation)
+        written.commit(*notes)
     return separation
 
 
-def _opened(job: _Job, info: AudioInfo, overwrite: bool) -> tracks.Tracks:
-    return tracks.Tracks(job.paths, info.sample_rate, info.channels, job.target, overwrite)
+def _with_rest(mixture: Tensor, stems: Tensor) -> Tensor:
+    return torch.cat([stems, residual(mixture, stems)[None]])
 
 
-def _work(job: _Job, reader: Reader, written: tracks.Tracks) -> sidecar.Separation:
-    """Separate, complete all files under temporary names, and say what was done."""
-    info = reader.info
-    rate = info.sample_rate
-    chunked = Chunked(Native(job.separator, rate))
-    tally = judge.Tally(len(job.paths), rate)
-    frames = 0
-    for mixture, stems in chunked.stream(reader.blocks(tracks.BLOCK), job.queries):
-        stems = tracks.on_grid(stems, job.target)
-        if job.with_rest:
-            stems = torch.cat([stems, residual(mixture, stems)[None]])
-        written.write(stems)
-        tally.add(mixture, stems)
-        frames += mixture.shape[-1]
-        if job.progress:
-            job.progress(frames / rate, info.frames / rate if info.frames is not None else None)
-    gain = written.finish(tally.lowest, tally.highest)
-    error = written.sum_error_db(reader.blocks(tracks.BLOCK), gain) if job.with_rest else None
-    verdicts = tally.verdicts()
+def _separation(
+    job: _Job,
+    apart: Apart,
+    paths: Sequence[Path],
+    tally: judge.Tally,
+    gain: float,
+    error: float | None,
+    said: Sequence[str],
+) -> sidecar.Separation:
+    rate, frames, rig, chunked = job.reader.info.sample_rate, apart.frames, job.rig, apart.chunked
     seconds = time.perf_counter() - job.began
+    measured = zip([*apart.parts, None], paths, tally.verdicts(), strict=False)
     return sidecar.Separation(
         schema=sidecar.SCHEMA,
         tool=sidecar.Tool("unweave", unweave.__version__, torch.__version__),
-        model=_model(job.model, job.separator),
-        source=_source(job.source, info, frames),
-        stems=tuple(_track(job, i, verdict, gain) for i, verdict in enumerate(verdicts)),
+        model=_model(rig.model, rig.separator),
+        listener=_model(rig.listener, rig.ears) if rig.ears is not None else None,
+        automatic=job.automatic,
+        source=_source(job.source, job.reader.info, frames),
+        stems=tuple(_track(rig, part, path, levels, gain) for part, path, levels in measured),
         gain_db=_lowered(gain),
         sum_error_db=error,
         work=sidecar.Work(
@@ -172,18 +223,18 @@ def _work(job: _Job, reader: Reader, written: tracks.Tracks) -> sidecar.Separati
             seconds_per_second=round(seconds * rate / frames, 4) if frames else None,
             chunking=sidecar.Chunking(chunked.window, chunked.context, chunked.fade),
         ),
-        warnings=(*reader.warnings, *_warnings(job, verdicts, gain)),
+        warnings=(*job.reader.warnings, *said, *_warnings(apart.parts, job.target, gain)),
     )
 
 
-def _model(name: str, separator: Separator) -> sidecar.Model:
+def _model(name: str, network: Separator | Ears) -> sidecar.Model:
     digest: str | None = None
     if name in hub.WEIGHTS:
         digest = hub.WEIGHTS[name].sha256
     elif name and Path(name).is_file():
         digest = hub.file_sha256(Path(name))
-    device = getattr(separator, "device", None)  # not every engine has one
-    return sidecar.Model(name, digest, str(device) if device is not None else None, separator.sample_rate)
+    device = getattr(network, "device", None)  # not every engine has one
+    return sidecar.Model(name, digest, str(device) if device is not None else None, network.sample_rate)
 
 
 def _source(path: Path, info: AudioInfo, frames: int) -> sidecar.Source:
@@ -199,20 +250,23 @@ def _source(path: Path, info: AudioInfo, frames: int) -> sidecar.Source:
     )
 
 
-def _track(job: _Job, index: int, verdict: judge.Verdict, gain: float) -> sidecar.Track:
+def _track(rig: Rig, part: Part | None, path: Path, levels: judge.Verdict, gain: float) -> sidecar.Track:
+    """What the sidecar says of a file; no part means the residual."""
     lowered = _lowered(gain)
-    query = job.queries[index] if index < len(job.queries) else None
-    asked = sidecar.Asked.of(query) if query else sidecar.Asked()
+    asked = sidecar.Asked.of(part.query) if part else sidecar.Asked()
     return sidecar.Track(
-        file=job.paths[index].name,
-        label=_label(query) if query else naming.RESIDUAL,
-        kind=_kind(query),
+        file=path.name,
+        label=_label(part.query) if part else naming.RESIDUAL,
+        kind=_kind(part.query if part else None),
         query=asked,
+        told=rig.told(part.query) if part else "",
         keep=asked.keep,
-        level_dbfs=None if verdict.level_dbfs is None else verdict.level_dbfs + lowered,
-        peak_dbfs=None if verdict.peak_dbfs is None else verdict.peak_dbfs + lowered,
-        score=verdict.score if query else 1.0,
-        spans=asked.spans,
+        level_dbfs=None if levels.level_dbfs is None else levels.level_dbfs + lowered,
+        peak_dbfs=None if levels.peak_dbfs is None else levels.peak_dbfs + lowered,
+        share=part.verdict.share if part else 1.0,
+        score=part.verdict.score if part else 1.0,
+        found=part.verdict.found if part else True,
+        spans=tuple((float(start), float(end)) for start, end in part.spans) if part else (),
     )
 
 
@@ -227,24 +281,31 @@ def _kind(query: Query | None) -> sidecar.Kind:
     return "text" if query.example is None else "example"
 
 
-def _warnings(job: _Job, verdicts: Sequence[judge.Verdict], gain: float) -> list[str]:
+def _warnings(parts: Sequence[Part], target: FileFormat, gain: float) -> list[str]:
     said = []
-    for query, verdict in zip(job.queries, verdicts, strict=False):
-        if query.keep and not verdict.found:
+    for part in parts:
+        query, verdict = part.query, part.verdict
+        if verdict.silenced:
+            what = "its track is silence" if query.keep else "nothing was removed"
             said.append(
-                f"query not found: {_label(query)!r} takes at most {100 * verdict.score:.1f} % of any half "
+                f"query not found: {query.text!r} is there with a chance of {100 * verdict.score:.1f} %, so "
+                f"{what}; name the sound in other words"
+            )
+        elif query.keep and not verdict.found:
+            said.append(
+                f"query not found: {_label(query)!r} takes at most {100 * verdict.share:.1f} % of any half "
                 f"second; name the sound in other words"
             )
     if gain < 1:
         said.append(
             f"all tracks were lowered by {-_lowered(gain):.2f} dB so that none clips in "
-            f"{job.target.subtype}; use the subtype FLOAT to keep the level"
+            f"{target.subtype}; use the subtype FLOAT to keep the level"
         )
     return said
 
 
 def _before(
-    note: Path, source: Path, queries: Sequence[Query], model: str
+    note: Path, source: Path, queries: Sequence[Query] | None, rig: Rig
 ) -> Literal["done", "unfinished", "different"]:
     """What an earlier run left behind: this same work, a part of it or nothing, or something else."""
     if not note.exists():
@@ -255,9 +316,11 @@ def _before(
         return "different"
     asked = [track.query for track in found.stems if track.kind != "residual"]
     same = (
-        asked == [sidecar.Asked.of(query) for query in queries]
-        and not any(query.example for query in queries)  # a sidecar does not hold the samples
-        and found.model.name == model
+        found.automatic == (queries is None)
+        and (queries is None or asked == [sidecar.Asked.of(query) for query in queries])
+        and not any(query.example for query in queries or ())  # a sidecar does not hold the samples
+        and found.model.name == rig.model
+        and (found.listener.name if found.listener else "") == rig.listener
         and found.source.sha256 == hub.file_sha256(source)
     )
     if not same:
@@ -265,11 +328,11 @@ def _before(
     return "done" if all((note.parent / track.file).is_file() for track in found.stems) else "unfinished"
 
 
-def _refuse(paths: Sequence[Path], source: Path, overwrite: bool) -> None:
+def _refuse(job: _Job, paths: Sequence[Path]) -> None:
     for path in paths:
-        if path.exists() and path.samefile(source):
+        if path.exists() and path.samefile(job.source):
             raise OutputError(f"{path} is the recording itself and is never replaced; choose another output")
-    tracks.refuse_existing(paths, overwrite)
+    tracks.refuse_existing(paths, job.options.overwrite)
 
 
 def _lowered(gain: float) -> float:

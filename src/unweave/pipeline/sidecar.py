@@ -15,7 +15,7 @@ from unweave.config import from_dict
 from unweave.errors import OutputError, UsageError
 from unweave.types import Query
 
-SCHEMA = 1
+SCHEMA = 2
 NAME = "separation.json"
 
 Kind = Literal["text", "example", "residual"]
@@ -54,12 +54,12 @@ class Tool:
 
 @dataclass(frozen=True)
 class Model:
-    """The engine and its weights."""
+    """An engine, or a listener, and its weights."""
 
     name: str  # published name or path; "" when the caller brought an engine of its own
     weights_sha256: str | None  # of the weight file; None: not known
     device: str | None  # "cpu", "cuda:0"; None: the engine does not say
-    sample_rate: int  # Hz the engine works at
+    sample_rate: int  # Hz it works at
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,14 @@ class Track:
     label: str  # the query's words, or "residual"
     kind: Kind
     query: Asked
+    told: str  # what the engine listened for: the words and what it knows of them; "" if it does not say
     keep: bool
     level_dbfs: float | None  # RMS over the file; None: silent
     peak_dbfs: float | None  # largest magnitude; None: silent
-    score: float  # 0..1, see judge.Tally
-    spans: tuple[tuple[float, float], ...]  # seconds; () = anywhere
+    share: float  # 0..1, see judge.Tally; 1 for the residual
+    score: float  # 0..1, the chance that the sound is there; without a listener, the share
+    found: bool  # False: the sound is not there, and with a listener the track is silence
+    spans: tuple[tuple[float, float], ...]  # seconds in which it was heard, or asked for; () = anywhere
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
@@ -123,6 +126,8 @@ class Separation:
     schema: int
     tool: Tool
     model: Model
+    listener: Model | None  # None: nobody listened
+    automatic: bool  # whether the listener chose the sounds
     source: Source
     stems: tuple[Track, ...]  # in query order, the residual last
     gain_db: float  # one gain for all files, 0 unless an integer format would have clipped

@@ -28,7 +28,8 @@ class Tracks:
 
     Integer and lossy formats clip at full scale. Whether anything would clip is known at the end only,
     so their sound waits as float32 in nameless files, and one gain common to all is applied on the way
-    into the format: the balance between the tracks is never touched.
+    into the format: the balance between the tracks is never touched. Who knows the gain beforehand says so,
+    and nothing waits.
 
     Used as a context manager: everything is made in a hidden folder beside the wanted files, which is
     gone when the block is left; what `commit` has not moved out of it leaves no trace.
@@ -41,12 +42,14 @@ class Tracks:
         channels: int,
         target: FileFormat,
         overwrite: bool = False,
+        gain: float | None = None,
     ) -> None:
         self.place = paths[0].parent
         self.names = [path.name for path in paths]
         self.target = target
         self._rate, self._channels = sample_rate, channels
         self._overwrite = overwrite
+        self._gain = 1.0 if target.subtype in FLOAT_SUBTYPES else gain
         self._writers: list[Writer] = []
         self._waiting: list[IO[bytes]] = []
         self._stack = ExitStack()
@@ -63,7 +66,7 @@ class Tracks:
                 writer = Writer(self.staged / name, self._rate, self._channels, self.target)
                 stack.callback(writer.discard)
                 self._writers.append(writer)
-                if self.target.subtype not in FLOAT_SUBTYPES:
+                if self._gain is None:
                     with writing(self.place):
                         self._waiting.append(stack.enter_context(tempfile.TemporaryFile(dir=hidden)))
             self._stack = stack.pop_all()
@@ -80,9 +83,9 @@ class Tracks:
         Raises:
             OutputError: the disk is full, or the folder went away.
         """
-        if not self._waiting:
+        if self._gain is not None:
             for writer, stem in zip(self._writers, stems, strict=True):
-                writer.write(stem)
+                writer.write(stem * self._gain if self._gain != 1 else stem)
             return
         with writing(self.place):
             for waiting, stem in zip(self._waiting, stems, strict=True):
@@ -101,7 +104,7 @@ class Tracks:
         Raises:
             OutputError: the disk is full, or the folder went away.
         """
-        gain = fitting_gain(self.target, lowest, highest)
+        gain = fitting_gain(self.target, lowest, highest) if self._gain is None else self._gain
         for waiting, writer in zip(self._waiting, self._writers, strict=False):
             with writing(self.place):
                 for block in _read_back(waiting, self._channels):

@@ -14,7 +14,8 @@ from unweave import hub
 from unweave.encoders.minilm import MiniLM
 from unweave.errors import QueryError, UsageError
 from unweave.language.knowledge import Knowledge
-from unweave.models.opensep import OpenSep, OpenSepConfig, channels_last
+from unweave.models import channels_last
+from unweave.models.opensep import OpenSep, OpenSepConfig
 from unweave.signal.stft import istft, stft
 from unweave.types import Query
 
@@ -54,8 +55,8 @@ class OpenSepSeparator:
         energy = (spectrum.real.square() + spectrum.imag.square()).mean(0)
         bands, size = self.network.bands, self.network.bands.sum(1)[:, None]
         features = self.network.features((bands @ energy / size)[None], (bands @ energy.sqrt() / size)[None])
-        words = [self._words(query) for query in queries]
-        unwanted = [self._words(Query(query.not_text)) for query in queries if query.not_text.strip()]
+        words = [self.told(query) for query in queries]
+        unwanted = [self.told(Query(query.not_text)) for query in queries if query.not_text.strip()]
         text, known = self.encoder.tokens(words + unwanted)
         logits, gate = self.network(features, text[None], known[None])
         masks = logits[0].sigmoid() * gate[0].sigmoid()[:, None, None]
@@ -68,7 +69,12 @@ class OpenSepSeparator:
                 asked[index] = 1 - asked[index]
         return torch.stack(asked)
 
-    def _words(self, query: Query) -> str:
+    def told(self, query: Query) -> str:
+        """What the network is told of a query.
+
+        Raises:
+            QueryError: it has no words; this engine does not take examples.
+        """
         if not query.text.strip():
             raise QueryError("this engine listens to words; give the query a text beside its example")
         return self.knowledge.enriched(query)

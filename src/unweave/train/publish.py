@@ -1,6 +1,7 @@
 """Put a finished run among the shipped weights, with a card that says where every number comes from.
 
 ``python -m unweave.train.publish RUN --name opensep-small --data ROOT --bench bench.json --notes notes.md``
+``python -m unweave.train.publish RUN --name listener --data ROOT --scores scores.json --notes notes.md``
 """
 
 import argparse
@@ -15,14 +16,15 @@ from safetensors import safe_open
 from unweave import hub
 
 
-def publish(run: Path, name: str, data: Path, bench: Path, notes: Path) -> Path:
+def publish(run: Path, name: str, data: Path, report: dict[str, Any], notes: Path) -> Path:
     """Copy run/weights.safetensors to the shipped weights, enter it in their index, and write its card.
 
     Args:
         run: folder of `unweave train`, with weights.safetensors and log.jsonl.
         name: what users will type.
         data: folder with the manifest.csv it was trained on.
-        bench: what ``python -m unweave.evaluate.bench --model RUN/weights.safetensors --json`` printed.
+        report: of a separator, what ``python -m unweave.evaluate.bench --model RUN/weights.safetensors
+            --json`` printed; of others, scores by name.
         notes: what only a person knows: command, hardware, time, what it fails at; goes into the card.
 
     Returns:
@@ -31,17 +33,19 @@ def publish(run: Path, name: str, data: Path, bench: Path, notes: Path) -> Path:
     weights = run / "weights.safetensors"
     with safe_open(weights, framework="pt") as opened:
         parameters = sum(opened.get_tensor(key).numel() for key in opened.keys())  # noqa: SIM118
-    report = _named(json.loads(bench.read_text(encoding="utf-8")), name)
-    scores = _scores(report)
+    scores, table = _summed_up(report, name)
     target = hub.FOLDER / f"{name}.safetensors"
     parts = [
         notes.read_text(encoding="utf-8").rstrip(),
-        "## Scores\n" + _score_table(report),
+        "## Scores\n" + table,
         "## Loss curve\n" + _curve(run / "log.jsonl"),
+        *_calibration(run / "weights.json"),
         "## Data and licences\n" + _sources(data / "manifest.csv"),
     ]
     # From here on nothing can fail but the disk.
     shutil.copyfile(weights, target)
+    if (run / "weights.json").exists():
+        shutil.copyfile(run / "weights.json", target.with_suffix(".json"))
     index = json.loads((hub.FOLDER / "index.json").read_text(encoding="utf-8"))
     index[name] = {
         "engine": hub.engine_of(target),
@@ -57,6 +61,36 @@ def publish(run: Path, name: str, data: Path, bench: Path, notes: Path) -> Path:
     parts.append(f"sha256 of the file: `{index[name]['sha256']}`; {parameters:,} parameters, stored as fp16.")
     card.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     return card
+
+
+def _summed_up(report: dict[str, Any], name: str) -> tuple[dict[str, float], str]:
+    """Scores by name, and a table of them."""
+    if all(isinstance(score, int | float) for score in report.values()):
+        rows = [f"| {what} | {score:g} |" for what, score in report.items()]
+        return report, "\n".join(["| what | score |", "| --- | --- |", *rows])
+    named = _named(report, name)
+    return _scores(named), _score_table(named)
+
+
+def _calibration(path: Path) -> list[str]:
+    """What a listener's .json says of how far its probabilities can be trusted."""
+    if not path.exists():
+        return []
+    found = json.loads(path.read_text(encoding="utf-8"))
+    lines = [
+        "## Calibration",
+        f"Fitted on {found['fitted_on']}: {json.dumps(found['calibration'])}. Label F1 there by number of "
+        f"sources: {json.dumps(found['label_f1'])}. How often it was so, where so much was said:",
+        "",
+        "| of | answers | said | observed | 0 . . . . . . . . . 1 |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for what, rows in found["reliability"].items():
+        for row in rows:
+            bar = "`" + "#" * round(20 * row["observed"]) + "-" * (20 - round(20 * row["observed"])) + "`"
+            cells = (f"{row[key]:.3f}" for key in ("said", "observed"))
+            lines.append(f"| {what} | {row['count']} | {' | '.join(cells)} | {bar} |")
+    return ["\n".join(lines)]
 
 
 def _named(report: dict[str, Any], name: str) -> dict[str, Any]:
@@ -111,7 +145,10 @@ def _curve(log: Path) -> str:
     entries = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     shown = entries[:: max(1, len(entries) // 14)]
     shown += [entries[-1]] if entries[-1] is not shown[-1] else []
-    names = ("si_sdr", "snr", "gate", "held_out/si_sdr", "held_out/snr", "held_out/leak", "held_out/gate")
+    wanted = ("si_sdr", "snr", "gate", "leak", "frames", "whole", "rank", "first")
+    names = [
+        name for part in ("", "held_out/") for name in (part + one for one in wanted) if name in entries[-1]
+    ]
     lines = [f"| update | {' | '.join(names)} |", "| --- |" + " --- |" * len(names)]
     lines += [
         f"| {entry['step']} | " + " | ".join(f"{entry.get(name, float('nan')):.2f}" for name in names) + " |"
@@ -145,10 +182,14 @@ def main() -> None:
     )
     parser.add_argument("run", type=Path)
     parser.add_argument("--name", required=True)
-    for name in ("data", "bench", "notes"):
+    for name in ("data", "notes"):
         parser.add_argument(f"--{name}", type=Path, required=True)
+    measured = parser.add_mutually_exclusive_group(required=True)
+    for name in ("bench", "scores"):
+        measured.add_argument(f"--{name}", type=Path)
     options = parser.parse_args()
-    print(publish(options.run, options.name, options.data, options.bench, options.notes))
+    report = json.loads((options.bench or options.scores).read_text(encoding="utf-8"))
+    print(publish(options.run, options.name, options.data, report, options.notes))
 
 
 if __name__ == "__main__":

@@ -12,8 +12,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, normalize, pad
 
-from unweave import hub
-from unweave.encoders.minilm import MiniLM
 from unweave.errors import ModelError, UnknownNameError, UsageError
 from unweave.evaluate.metrics.pretrained import (
     WINDOW,
@@ -23,11 +21,11 @@ from unweave.evaluate.metrics.pretrained import (
     one_signal,
     windows,
 )
-from unweave.models.opensep import OpenSep, OpenSepConfig, channels_last
+from unweave.listen import tagger
 from unweave.signal.stft import stft
 from unweave.types import Query
 
-OWN = "opensep-small"
+OWN = tagger.DEFAULT
 
 
 class AudioEmbedder(Protocol):
@@ -70,19 +68,15 @@ class AudioTagger(Protocol):
 
 
 class Own:
-    """The shipped separator as a listener: offline, small and weak.
+    """The shipped listener: offline, small, and trained on few recordings.
 
-    OpenSep checks what its mask let through against the query; its gate is trained on that agreement. Here
-    the mask is all open, so what is checked is the whole sound: the deepest map of the network, averaged with
-    the fourth root of the power as weight, against the mean of the text's tokens, each through the linear
-    layer that the network has for it. It was trained to tell whether a sound is in a mixture, not to name
-    sounds: of 527 recordings with 90 labels it ranks the right label first for 8.5 % and among the first
-    five for 40 % (chance: 1.1 and 5.6 %); of 236 with 22 labels it never learned, 9 and 42 % (4.5 and
-    23 %). Compare systems with it, do not compare its numbers with any paper's. The gain of a sound makes no
+    A sound is the mean of its frames' vectors, each weighing as the fourth root of its power; a text is what
+    the listener holds them against. How well it names sounds is in its card (`unweave models info listener`).
+    Compare systems with it, do not compare its numbers with any paper's. The gain of a sound makes no
     difference to it. Implements `SoundAndTextEmbedder` and `LayeredEmbedder`.
 
     Args:
-        weights: a published name, or a safetensors file of an OpenSep network.
+        weights: a published name, or a safetensors file of a listener.
         device: as torch names it.
 
     Raises:
@@ -90,26 +84,22 @@ class Own:
     """
 
     def __init__(self, weights: str | Path = OWN, device: str = "cpu") -> None:
-        published = hub.WEIGHTS.get(str(weights))
-        path = hub.path_of(published) if published else Path(weights)
-        self._network = channels_last(hub.load(OpenSep, OpenSepConfig, path, device))
-        self._encoder = MiniLM(device)
-        self.name, self.device = f"own {path.stem}", device
-        self.sample_rate = self._network.config.sample_rate
+        listener = tagger.load(weights, device)
+        self._network, self._encoder = listener.network, listener.encoder
+        self.name, self.device = f"own {Path(weights).stem}", device
+        self.sample_rate = listener.sample_rate
 
     @torch.no_grad()
     def embed_audio(self, samples: Tensor, sample_rate: int) -> Tensor:
         """(T,) -> (D,) unit vector: of sounds above 10 s, the mean of the unit vectors of windows of 10 s."""
-        vectors = []
+        vectors, stride = [], self._network.config.stride
         for features in self._features(samples, sample_rate):
-            padded, frames = self._padded(features), features.shape[-1]
-            deep = self._network.listen(padded)[-1]
-            heard = 10 ** (padded[:, :1] / 2)  # the first feature is the log of the amplitude
-            heard[..., frames:] = 0  # the padding was not in the sound
-            weight = adaptive_avg_pool2d(heard, (deep.shape[2], deep.shape[3]))
-            pooled = (deep * weight).sum((2, 3)) / weight.sum((2, 3))
-            vectors.append(normalize(self._network.found(pooled)[0], dim=-1))
-        return normalize(torch.stack(vectors).mean(0), dim=-1).cpu()
+            frames = -(-features.shape[-1] // stride)
+            made = self._network.judge(self._network.collect(self._padded(features)))[0, :frames]
+            heard = 10 ** (features[0, 0] / 2)  # the first feature is the log of the amplitude
+            weight = adaptive_avg_pool2d(heard[None, None], (1, frames))[0, 0]
+            vectors.append(normalize((weight @ made) / weight.sum(), dim=0))
+        return normalize(torch.stack(vectors).mean(0), dim=0).cpu()
 
     @torch.no_grad()
     def embed_text(self, text: str) -> Tensor:
@@ -118,15 +108,15 @@ class Own:
         Raises:
             QueryError: the text is empty, or longer than the encoder reads.
         """
-        tokens, _ = self._encoder.tokens([Query(text).text])
-        return normalize(self._network.asked(tokens.mean(1))[0], dim=-1).cpu()
+        directions, _ = self._network.read(self._encoder.encode([Query(text)]))
+        return normalize(directions[0], dim=0).cpu()
 
     @torch.no_grad()
     def layers(self, samples: Tensor, sample_rate: int) -> list[Tensor]:
         """(T,) -> one (W, L, C) per level of the way down: W windows, L places (band, time), C channels."""
         found: list[list[Tensor]] = []
         for features in self._features(samples, sample_rate):
-            levels = self._network.listen(self._padded(features))
+            levels = self._network.encoder.listen(self._padded(features))
             # Level i has a column for every 2 ** (i + 1) frames; those of the padding are left out.
             kept = [-(-features.shape[-1] // 2 ** (depth + 1)) for depth in range(len(levels))]
             found.append([level[..., :width] for level, width in zip(levels, kept, strict=True)])
@@ -134,18 +124,19 @@ class Own:
 
     def _features(self, samples: Tensor, sample_rate: int) -> list[Tensor]:
         """(1, 3, bands, N) of every window, as the separator computes them of a mixture."""
-        config, bands = self._network.config, self._network.bands
+        encoder = self._network.encoder
+        config, bands = encoder.config, encoder.bands
         size = bands.sum(1)[:, None]
         features = []
         whole = one_signal(samples, sample_rate, self.sample_rate)
         for window in windows(whole, round(WINDOW * self.sample_rate)):
             magnitude = stft(window.to(self.device), config.fft_size, config.hop).abs()
             power = bands @ magnitude.square() / size
-            features.append(self._network.features(power[None], (bands @ magnitude / size)[None]))
+            features.append(encoder.features(power[None], (bands @ magnitude / size)[None]))
         return features
 
     def _padded(self, features: Tensor) -> Tensor:
-        spare = -features.shape[-1] % self._network.config.stride
+        spare = -features.shape[-1] % self._network.encoder.config.stride
         return pad(features, (0, spare, 0, 0), mode="replicate")
 
 
@@ -173,7 +164,7 @@ def load(
         UsageError: a hub name without a commit.
 
     >>> load("own").embed_text("rain").shape
-    torch.Size([192])
+    torch.Size([384])
     """
     if "msclap" in f"{kind} {source or ''}".lower().replace("-", "").replace("_", ""):
         raise ModelError(

@@ -6,9 +6,6 @@ sound gets the same numbers whatever stands beside it. Sounds are resampled with
 those longer than a model's window are cut into windows of that length, spread evenly from start to end.
 """
 
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import normalize, pad
 
 from unweave.audio import resample
+from unweave.encoders.published import network, read, title
 from unweave.errors import ModelError, QueryError, UsageError
 
 CLAP = "laion/clap-htsat-unfused"
@@ -25,8 +23,6 @@ LANGUAGE_MODEL = "nvidia/audio-flamingo-3-hf"
 WINDOW = 10.0  # seconds; CLAP and the tagger were trained on clips of this length
 PROMPT = "Describe the sound in one sentence."
 
-_COMMIT = re.compile(r"[0-9a-f]{40}")
-_HUB_NAME = re.compile(r"\w[\w.-]*/[\w.-]+")
 _FRAME, _HOP = 400, 160  # samples of the tagger's spectrogram, fixed in its feature extractor
 
 
@@ -53,15 +49,15 @@ class Clap:
     def __init__(self, source: str | Path = CLAP, revision: str | None = None, device: str = "cpu") -> None:
         from transformers import ClapModel, ClapProcessor
 
-        processor = _read(ClapProcessor, source, revision)
+        processor = read(ClapProcessor, source, revision)
         self._listener, self._tokenizer = processor.feature_extractor, processor.tokenizer
-        self._model = _network(ClapModel, source, revision, device).float()
+        self._model = network(ClapModel, source, revision, device).float()
         if self._model.config.audio_config.enable_fusion:
             raise ModelError(
                 f"{source} is a CLAP with feature fusion, which hears random crops; use an unfused one, "
                 f"for example {CLAP}"
             )
-        self.name, self.device = _name("clap", source, revision), device
+        self.name, self.device = title("clap", source, revision), device
         self.sample_rate = int(self._listener.sampling_rate)  # Hz, 48 kHz as published
 
     @torch.no_grad()
@@ -136,9 +132,9 @@ class Tagger:
     def __init__(self, source: str | Path = TAGGER, revision: str | None = None, device: str = "cpu") -> None:
         from transformers import ASTFeatureExtractor, ASTForAudioClassification
 
-        self._listener = _read(ASTFeatureExtractor, source, revision)
-        self._model = _network(ASTForAudioClassification, source, revision, device).float()
-        self.name, self.device = _name("tagger", source, revision), device
+        self._listener = read(ASTFeatureExtractor, source, revision)
+        self._model = network(ASTForAudioClassification, source, revision, device).float()
+        self.name, self.device = title("tagger", source, revision), device
         self.sample_rate = int(self._listener.sampling_rate)  # Hz, 16 kHz as published
         self.labels = tuple(
             self._model.config.id2label[index] for index in range(self._model.config.num_labels)
@@ -195,9 +191,9 @@ class AudioLanguageModel:
                 "this transformers does not have Audio Flamingo 3; run: pip install 'transformers>=5'"
             ) from error
 
-        self._processor = _read(AudioFlamingo3Processor, source, revision)
-        self._model = _network(AudioFlamingo3ForConditionalGeneration, source, revision, device, dtype="auto")
-        self.name, self.device = _name("audio language model", source, revision), device
+        self._processor = read(AudioFlamingo3Processor, source, revision)
+        self._model = network(AudioFlamingo3ForConditionalGeneration, source, revision, device, dtype="auto")
+        self.name, self.device = title("audio language model", source, revision), device
         self.prompt = prompt
         self.sample_rate = int(self._processor.feature_extractor.sampling_rate)  # Hz, 16 kHz as published
 
@@ -259,67 +255,3 @@ def one_signal(samples: Tensor, sample_rate: int, wanted_rate: int) -> Tensor:
         )
     changed = resample(samples.detach().cpu().float(), sample_rate, wanted_rate)
     return changed if len(changed) else torch.zeros(1)  # one sample, and its rate was more than halved
-
-
-def _read(loader: Any, source: str | Path, revision: str | None, **options: Any) -> Any:
-    """`loader.from_pretrained`, its errors as ours."""
-    from safetensors import SafetensorError
-
-    place = _place(source, revision)
-    with _quiet():
-        try:
-            return loader.from_pretrained(**place, **options)
-        except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise ModelError(
-                f"cannot read a {loader.__name__} from {source}: {reason}; give a folder with config.json, "
-                f"model.safetensors and the processor's files, or a hub name with a commit that has them"
-            ) from error
-
-
-def _network(loader: Any, source: str | Path, revision: str | None, device: str, **options: Any) -> Any:
-    """The model, every tensor of it from the file."""
-    model, report = _read(loader, source, revision, use_safetensors=True, output_loading_info=True, **options)
-    if report["missing_keys"]:
-        raise ModelError(
-            f"{source} lacks {len(report['missing_keys'])} tensors of a {loader.__name__}, "
-            f"{min(report['missing_keys'])!r} for one; it is damaged or holds another model"
-        )
-    return model.to(device).eval().requires_grad_(False)
-
-
-def _place(source: str | Path, revision: str | None) -> dict[str, Any]:
-    if Path(source).is_dir():
-        if revision is not None:
-            raise UsageError(f"{source} is a folder, which has no revision {revision!r}; leave it out")
-        return {"pretrained_model_name_or_path": str(source), "local_files_only": True}
-    if isinstance(source, Path) or not _HUB_NAME.fullmatch(source):
-        raise ModelError(
-            f"no folder {str(source)!r}; give the folder that holds config.json and model.safetensors, or a "
-            f"hub name such as {CLAP} with a commit"
-        )
-    if revision is None or not _COMMIT.fullmatch(revision):
-        raise UsageError(
-            f"{source} on the hub wants the commit to use, 40 hexadecimal digits, got {revision!r}; branches "
-            f"move, and numbers of different weights do not compare"
-        )
-    return {"pretrained_model_name_or_path": source, "revision": revision}
-
-
-def _name(kind: str, source: str | Path, revision: str | None) -> str:
-    """What a report calls the embedder; of a folder its last part only, which is no secret of the machine."""
-    return f"{kind} {source}@{revision[:12]}" if revision else f"{kind} {Path(source).resolve().name}"
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bar for reading a file."""
-    from transformers import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()

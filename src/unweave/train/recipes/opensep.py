@@ -1,8 +1,7 @@
 """Training of the OpenSep separator: mixtures of labelled clips, asked about in words."""
 
-import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +10,24 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from unweave import hub
-from unweave.config import read_toml
 from unweave.data.manifest import Clip, DecodedClips, cache_folder, read_manifest
 from unweave.data.mixtures import Mixer, MixingConfig, Mixture
 from unweave.encoders.minilm import MiniLM
-from unweave.errors import ModelError, OutputError
-from unweave.models.opensep import OpenSep, OpenSepConfig, band_matrix, channels_last
+from unweave.errors import ModelError
+from unweave.models import channels_last
+from unweave.models.opensep import OpenSep, OpenSepConfig
+from unweave.signal.bands import band_matrix
 from unweave.signal.stft import stft
 from unweave.train.loop import Batch, LoopConfig, fit
 from unweave.train.losses import leak_loss, si_sdr_loss, snr_loss
+from unweave.train.recipes import open_run, split_groups
 
 
 @dataclass(frozen=True)
 class OpenSepRecipe:
     """One trained run."""
 
+    recipe: str = "opensep"
     model: OpenSepConfig = field(default_factory=OpenSepConfig)
     mixing: MixingConfig = field(default_factory=MixingConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
@@ -59,13 +61,7 @@ def train(
     Raises:
         OutputError: `out` holds another run and `resume` was not asked for.
     """
-    recipe = read_toml(OpenSepRecipe, config)
-    if steps is not None:
-        recipe = replace(recipe, loop=replace(recipe.loop, steps=steps))
-    if not resume and (out / "log.jsonl").exists():
-        raise OutputError(f"{out} holds a run already; resume it with --resume or choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1), encoding="utf-8")
+    recipe = open_run(OpenSepRecipe, config, out, resume, steps)
     learned, validation, encoder = _material(recipe, data)
     torch.manual_seed(recipe.loop.seed)  # layers draw their first weights from the global generator
     model = channels_last(OpenSep(recipe.model))
@@ -108,18 +104,6 @@ def _material(recipe: OpenSepRecipe, data: Path) -> tuple[Mixer, list[Batch], Mi
             for first in range(0, recipe.validation, recipe.batch)
         ]
     return mixer(kept, recipe.loop.seed), validation, encoder
-
-
-def split_groups(clips: list[Clip]) -> tuple[list[Clip], list[Clip]]:
-    """Clips to learn from, and clips to validate with: one group of every label that has five or more."""
-    groups: dict[str, list[str]] = {}
-    for clip in clips:
-        seen = groups.setdefault(clip.label, [])
-        if clip.group not in seen:
-            seen.append(clip.group)
-    # A group that is held out for one label is held out for all.
-    out = {sorted(found)[0] for found in groups.values() if len(found) >= 5}
-    return [clip for clip in clips if clip.group not in out], [clip for clip in clips if clip.group in out]
 
 
 def collate(mixer: Mixer, numbers: range, encoder: MiniLM, recipe: OpenSepRecipe, noise: float) -> Batch:

@@ -1,0 +1,1 @@
+"""Recordings heard: what is in them, when, and how sure."""

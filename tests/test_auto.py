@@ -1,0 +1,250 @@
+"""The automatic mode on tones, whose listener and engine are exact, and with the weights that come along."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from tones import PITCH, ToneEars, ToneSplit, fitted
+from unweave.errors import OutputError, QueryError, UsageError
+from unweave.pipeline import auto, sidecar
+from unweave.pipeline.apart import widened
+from unweave.pipeline.edit import extract, remove, separate
+from unweave.pipeline.examples import heard_as, in_words
+from unweave.pipeline.files import OutputOptions, separate_file
+from unweave.pipeline.rig import Rig
+from unweave.types import Audio, Heard, Query
+
+RATE = 8000
+DATA = Path(__file__).parent / "data"
+Tone = tuple[str, float, float, float]  # name, start, end (seconds), amplitude
+
+
+def rig() -> Rig:
+    return Rig(ToneSplit(), "tones", ToneEars(), "tone ears", fitted())
+
+
+def sound(seconds: float, *tones: Tone) -> torch.Tensor:
+    """(2, T) tones with soft edges, alike on both channels but for their level."""
+    time = torch.arange(round(seconds * RATE)) / RATE
+    total = torch.zeros(2, len(time))
+    for name, start, end, level in tones:
+        edge = ((time - start).clamp(0, 0.05) / 0.05) * ((end - time).clamp(0, 0.05) / 0.05)
+        wave = level * edge * torch.sin(2 * torch.pi * PITCH[name] * time)
+        total += torch.stack([wave, 0.5 * wave])
+    return total
+
+
+def write(path: Path, samples: torch.Tensor, subtype: str = "PCM_16") -> Path:
+    soundfile.write(path, samples.T.numpy(), RATE, subtype)
+    return path
+
+
+def ratio_db(reference: torch.Tensor, estimate: torch.Tensor) -> float:
+    return float(10 * (reference.square().sum() / (reference - estimate).square().sum()).log10())
+
+
+def integers(path: Path) -> np.ndarray:
+    return soundfile.read(path, dtype="int32", always_2d=True)[0].astype(np.int64)
+
+
+HUM: Tone = ("low hum", 1.0, 4.0, 0.3)
+WHISTLE: Tone = ("whistle", 6.0, 9.0, 0.2)
+
+
+def test_every_tone_gets_its_name_and_time() -> None:
+    recording = Audio(sound(10, HUM, WHISTLE), RATE)
+    hum, whistle, rest = sorted(
+        separate(recording, model=rig()), key=lambda stem: stem.query.text if stem.query else "~"
+    )
+    assert [stem.query.text if stem.query else "" for stem in (hum, whistle, rest)] == [
+        "low hum",
+        "whistle",
+        "",
+    ]
+    ((start, end),) = hum.spans
+    assert (start, end) == (pytest.approx(1.0, abs=0.11), pytest.approx(4.0, abs=0.11))
+    ((start, end),) = whistle.spans
+    assert (start, end) == (pytest.approx(6.0, abs=0.11), pytest.approx(9.0, abs=0.11))
+    assert ratio_db(sound(10, HUM), hum.audio.samples) > 25
+    assert ratio_db(sound(10, WHISTLE), whistle.audio.samples) > 25
+    assert min(hum.score, whistle.score) > 0.9
+    total = hum.audio.samples + whistle.audio.samples + rest.audio.samples
+    assert (total - recording.samples).abs().max() < 1e-6
+
+
+def test_a_quiet_tone_is_heard_once_the_loud_one_is_gone() -> None:
+    quiet: Tone = ("beep", 2.0, 3.0, 0.008)  # 31 dB below the hum
+    recording = Audio(sound(6, HUM, quiet), RATE)
+    one = separate(recording, model=rig(), limits=auto.Limits(rounds=1))
+    two = separate(recording, model=rig())
+    assert [stem.query.text for stem in one[:-1] if stem.query] == ["low hum"]
+    assert [stem.query.text for stem in two[:-1] if stem.query] == ["low hum", "beep"]
+    assert ratio_db(sound(6, quiet), two[1].audio.samples) > 10
+    assert (sum(stem.audio.samples for stem in two) - recording.samples).abs().max() < 1e-6
+
+
+def test_names_of_one_sound_are_one_track() -> None:
+    stems = separate(Audio(sound(5, HUM), RATE), model=rig())
+    assert [stem.query.text for stem in stems if stem.query] == ["low hum"], '"hum" is the same'
+
+
+def test_what_the_stem_does_not_confirm_stays_in_the_rest() -> None:
+    ghost: Tone = ("ghost", 0.5, 4.5, 0.2)
+    recording = Audio(sound(5, HUM, ghost), RATE)
+    engine = rig()
+    stems = separate(recording, model=engine)
+    assert any("ghost" in asked for asked in engine.separator.asked), "it was heard and tried"  # type: ignore[attr-defined]
+    assert [stem.query.text for stem in stems if stem.query] == ["low hum"]
+    assert ratio_db(sound(5, ghost), stems[-1].audio.samples) > 20
+
+
+def test_more_sounds_than_tracks_are_said(tmp_path: Path) -> None:
+    source = write(tmp_path / "a.wav", sound(5, HUM, ("beep", 1, 4, 0.2), ("whistle", 1, 4, 0.1)))
+    done = separate_file(source, None, tmp_path / "out", rig(), OutputOptions(), limits=auto.Limits(tracks=1))
+    assert done is not None
+    assert [track.label for track in done.stems] == ["low hum", "residual"]
+    (warning,) = done.warnings
+    assert "2 more sounds" in warning
+    assert "beep" in warning
+    assert "whistle" in warning
+    with pytest.raises(UsageError, match="one track"):
+        auto.Limits(tracks=0)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1.0, 12.0])
+@pytest.mark.parametrize("noise", [0.0, 0.002])
+def test_silence_and_noise_have_no_names(tmp_path: Path, seconds: float, noise: float) -> None:
+    samples = noise * torch.randn(2, round(seconds * RATE), generator=torch.Generator().manual_seed(0))
+    stems = separate(Audio(samples, RATE), model=rig())
+    assert [stem.query for stem in stems] == [None]
+    assert torch.equal(stems[0].audio.samples, samples)
+    if seconds:
+        source = write(tmp_path / "noise.wav", samples)
+        done = separate_file(source, None, tmp_path / "out", rig(), OutputOptions())
+        assert done is not None
+        assert "no sound was recognised" in done.warnings[0]
+        assert np.array_equal(integers(tmp_path / "out" / "residual.wav"), integers(source))
+        assert (tmp_path / "out" / "labels.txt").read_text() == ""
+
+
+def test_files_say_what_sounds_when(tmp_path: Path) -> None:
+    source, out = write(tmp_path / "street.wav", sound(10, HUM, WHISTLE)), tmp_path / "out"
+    done = separate_file(source, None, out, rig(), OutputOptions())
+    assert done is not None
+    files = {track.label: track.file for track in done.stems}
+    assert files["low hum"] in ("01-low-hum.wav", "02-low-hum.wav")
+    notes = {"events.csv", "labels.txt", "separation.json"}
+    assert {path.name for path in out.iterdir()} == {*files.values(), *notes}
+    assert np.array_equal(sum(integers(out / track.file) for track in done.stems), integers(source))
+    assert done.sum_error_db is None
+    labels = [line.split("\t") for line in (out / "labels.txt").read_text().splitlines()]
+    assert [label for _, _, label in labels] == ["low hum", "whistle"]
+    assert float(labels[0][0]) == pytest.approx(1.0, abs=0.11)
+    with (out / "events.csv").open(newline="") as table:
+        events = list(csv.DictReader(table))
+    assert [event["file"] for event in events] == [files["low hum"], files["whistle"]]
+    assert all(float(event["score"]) > 0.9 for event in events)
+    said = json.loads((out / "separation.json").read_text())
+    assert sidecar.from_json(json.dumps(said)) == done
+    assert said["automatic"]
+    assert said["listener"]["name"] == "tone ears"
+    assert [track["found"] for track in said["stems"]] == [True] * 3
+    again = separate_file(source, None, out, rig(), OutputOptions(skip_existing=True))
+    assert again is None
+    with pytest.raises(OutputError, match="exists already"):
+        separate_file(source, [Query("low hum")], out, rig(), OutputOptions(skip_existing=True))
+
+
+def test_a_sound_is_looked_for_only_where_it_is_heard(tmp_path: Path) -> None:
+    engine = rig()
+    source = write(tmp_path / "long.wav", sound(120, ("beep", 61.0, 63.0, 0.3), ("low hum", 2, 118, 0.01)))
+    done = separate_file(source, None, tmp_path / "out", engine, OutputOptions())
+    assert done is not None
+    assert sorted(track.label for track in done.stems) == ["beep", "low hum", "residual"]
+    windows = sum("beep" in asked for asked in engine.separator.asked)  # type: ignore[attr-defined]
+    assert windows <= 2, "of 16"
+
+
+def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
+    class Breaks(ToneSplit):
+        """Gives up at the second window."""
+
+        def separate(self, mixture: torch.Tensor, queries: list[Query]) -> torch.Tensor:  # type: ignore[override]
+            if self.asked:
+                raise KeyboardInterrupt
+            return super().separate(mixture, queries)
+
+    source = write(tmp_path / "a.wav", sound(30, ("low hum", 0, 30, 0.3)))
+    with pytest.raises(KeyboardInterrupt):
+        separate_file(
+            source, None, tmp_path / "out", Rig(Breaks(), "", ToneEars(), "", fitted()), OutputOptions()
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
+
+
+def test_without_a_listener_sounds_have_to_be_named() -> None:
+    with pytest.raises(UsageError, match="name the sounds"):
+        separate(Audio(sound(1, HUM), RATE), model=ToneSplit())
+
+
+def test_what_was_asked_for_and_is_not_there_is_silence(tmp_path: Path) -> None:
+    """The engine gives a twentieth of everything for a cow; the listener hears no cow in it."""
+    source, out = write(tmp_path / "a.wav", sound(5, HUM)), tmp_path / "out"
+    done = separate_file(source, [Query("cow"), Query("low hum")], out, rig(), OutputOptions())
+    assert done is not None
+    cow, hum, _ = done.stems
+    assert (cow.found, cow.level_dbfs, cow.score < 0.1) == (False, None, True)
+    assert (hum.found, hum.score > 0.9) == (True, True)
+    assert "'cow' is there with a chance of" in done.warnings[0]
+    assert not integers(out / cow.file).any()
+    assert np.array_equal(sum(integers(out / track.file) for track in done.stems), integers(source))
+    recording = Audio(sound(5, HUM), RATE)
+    assert not extract(recording, "cow", model=rig()).samples.any()
+    assert torch.equal(remove(recording, "cow", model=rig()).samples, recording.samples)
+    kept, removed = extract(recording, "low hum", model=rig()), remove(recording, "low hum", model=rig())
+    assert kept.samples.abs().max() > 0.2
+    assert (kept.samples + removed.samples - recording.samples).abs().max() < 1e-6
+    heard_by_nobody = extract(recording, "cow", model=ToneSplit())
+    assert heard_by_nobody.samples.abs().max() > 0.01, "without ears nothing is silenced"
+
+
+def test_an_example_becomes_words() -> None:
+    clip = Audio(sound(2, ("whistle", 0, 2, 0.3)), RATE)
+    (query,) = in_words([Query(example=clip)], rig())
+    assert (query.text, query.example) == ("whistle", clip)
+    heard = heard_as(clip, ToneEars())
+    assert (heard.text, heard.score > 0.9) == ("whistle", True)
+    stems = separate(Audio(sound(10, HUM, WHISTLE), RATE), [Query(example=clip)], model=rig())
+    assert ratio_db(sound(10, WHISTLE), stems[0].audio.samples) > 20
+    with pytest.raises(QueryError, match="in words what it is"):
+        in_words([Query(example=Audio(torch.zeros(1, RATE), RATE))], rig())
+    with pytest.raises(QueryError, match="asked already"):
+        in_words([Query("Whistle"), Query(example=clip)], rig())
+    assert in_words([Query(example=clip)], Rig(ToneSplit())) == (Query(example=clip),)
+
+    class Examples(ToneSplit):
+        takes_examples = True
+
+    assert in_words([Query(example=clip)], Rig(Examples(), ears=ToneEars()))[0].text == ""
+
+
+def test_guesses_are_merged_over_time_and_by_meaning() -> None:
+    heard = [
+        Heard("hum", 0.6, 8.0, 9.0),
+        Heard("low hum", 0.9, 1.0, 2.0),
+        Heard("beep", 0.8, 0.0, 1.0),
+        Heard("Beep", 0.7, 3.0, 4.0),
+        Heard("whistle", 0.7, 3.0, 4.0),
+    ]
+    found = auto.guesses(heard, ["whistle"], ToneEars().alike)
+    assert [(guess.name, guess.spans) for guess in found] == [
+        ("low hum", ((1.0, 2.0), (8.0, 9.0))),
+        ("beep", ((0.0, 1.0), (3.0, 4.0))),
+    ]
+    assert found[0].query.spans == ((0.0, 3.0), (7.0, 10.0))
+    assert widened((), 1, 1) == ()
