@@ -9,14 +9,16 @@ import pytest
 import soundfile
 import torch
 
-from tones import PITCH, ToneEars, ToneSplit, fitted
+import unweave
+from tones import COMB, TRUSTING, Deluded, ToneEars, ToneSplit, fitted, ratio_db, sound
+from unweave import hub
 from unweave.errors import OutputError, QueryError, UsageError
 from unweave.pipeline import auto, sidecar
 from unweave.pipeline.apart import widened
 from unweave.pipeline.edit import extract, remove, separate
 from unweave.pipeline.examples import heard_as, in_words
 from unweave.pipeline.files import OutputOptions, separate_file
-from unweave.pipeline.rig import Rig
+from unweave.pipeline.rig import Rig, loaded
 from unweave.types import Audio, Heard, Query
 
 RATE = 8000
@@ -28,24 +30,9 @@ def rig() -> Rig:
     return Rig(ToneSplit(), "tones", ToneEars(), "tone ears", fitted())
 
 
-def sound(seconds: float, *tones: Tone) -> torch.Tensor:
-    """(2, T) tones with soft edges, alike on both channels but for their level."""
-    time = torch.arange(round(seconds * RATE)) / RATE
-    total = torch.zeros(2, len(time))
-    for name, start, end, level in tones:
-        edge = ((time - start).clamp(0, 0.05) / 0.05) * ((end - time).clamp(0, 0.05) / 0.05)
-        wave = level * edge * torch.sin(2 * torch.pi * PITCH[name] * time)
-        total += torch.stack([wave, 0.5 * wave])
-    return total
-
-
 def write(path: Path, samples: torch.Tensor, subtype: str = "PCM_16") -> Path:
     soundfile.write(path, samples.T.numpy(), RATE, subtype)
     return path
-
-
-def ratio_db(reference: torch.Tensor, estimate: torch.Tensor) -> float:
-    return float(10 * (reference.square().sum() / (reference - estimate).square().sum()).log10())
 
 
 def integers(path: Path) -> np.ndarray:
@@ -88,6 +75,76 @@ def test_a_quiet_tone_is_heard_once_the_loud_one_is_gone() -> None:
     assert (sum(stem.audio.samples for stem in two) - recording.samples).abs().max() < 1e-6
 
 
+@pytest.mark.parametrize(("below", "tried"), [(50.0, False), (80.0, True)])
+def test_remnants_are_not_taken_for_sounds(
+    monkeypatch: pytest.MonkeyPatch, below: float, tried: bool
+) -> None:
+    """What is left once the hum is gone is 58 dB below it."""
+    monkeypatch.setattr(auto, "FAINT_DB", below)
+    engine = ToneSplit()
+    recording = Audio(sound(6, ("low hum", 0.5, 5.5, 0.9), ("beep", 2, 4, 0.9 * 10 ** (-58 / 20))), RATE)
+    stems = separate(recording, model=Rig(engine, "", ToneEars(faint=1e-8), "", fitted()))
+    assert stems[0].query == Query("low hum", spans=((0.0, pytest.approx(6.5, abs=0.2)),))
+    assert any("beep" in asked for asked in engine.asked) == tried
+
+
+def things(count: int) -> Deluded:
+    return Deluded(*(Heard(f"thing {number}", 1.0, 1.0, 4.0) for number in range(count)))
+
+
+def test_names_that_are_not_there_make_room_for_others() -> None:
+    recording, limits = Audio(sound(5, HUM), RATE), auto.Limits(tracks=2)
+    stems = separate(recording, model=Rig(ToneSplit(), "", things(5), "", TRUSTING), limits=limits)
+    assert [stem.query.text for stem in stems if stem.query] == ["low hum"]
+    assert ratio_db(sound(5, HUM), stems[0].audio.samples) > 25
+    with pytest.warns(UserWarning) as said:
+        separate(recording, model=Rig(ToneSplit(), "", things(40), "", TRUSTING), limits=limits)
+    assert [str(one.message)[:30] for one in said] == [
+        "29 more sounds were heard and ",  # 40 and the hum, less two times three times two
+        "no sound was recognised; the r",
+    ]
+    assert "turned out not to be there" in str(said[0].message)
+
+
+def test_without_room_nobody_listens() -> None:
+    class Counts(ToneEars):
+        def follow(self, blocks, sample_rate):  # type: ignore[no-untyped-def]
+            impression = super().follow(blocks, sample_rate)
+            seconds.append(impression.duration)
+            return impression
+
+    seconds: list[float] = []
+    model = Rig(ToneSplit(), "", Counts(), "", fitted())
+    separate(Audio(sound(6, HUM), RATE), model=model, limits=auto.Limits(tracks=1, rounds=5))
+    assert seconds.count(6.0) == 1, "the excerpts that are judged are shorter"
+
+
+def test_fifty_sounds_at_once() -> None:
+    tones = [(name, 0.2, 3.8, 0.05) for name in COMB]
+    recording = Audio(sound(4, *tones), RATE)
+    model = Rig(ToneSplit(), "", ToneEars(tuple(COMB)), "", TRUSTING)
+    with pytest.warns(UserWarning, match="42 more sounds were heard"):
+        stems = separate(recording, model=model)
+    names = {stem.query.text for stem in stems if stem.query}
+    assert (len(stems), len(names)) == (9, 8)
+    assert names < set(COMB)
+    assert (sum(stem.audio.samples for stem in stems) - recording.samples).abs().max() < 1e-5
+    for stem in stems[:-1]:
+        assert stem.query is not None
+        assert ratio_db(sound(4, (stem.query.text, 0.2, 3.8, 0.05)), stem.audio.samples) > 10
+
+
+def test_a_chord_and_a_second() -> None:
+    chord = [(name, 0.0, 4.0, 0.2) for name in ("low hum", "beep", "whistle")]
+    stems = separate(Audio(sound(4, *chord), RATE), model=rig())
+    assert {stem.query.text for stem in stems if stem.query} == {"low hum", "beep", "whistle"}
+    short = ("beep", 0.2, 0.8, 0.3)
+    beep, _ = separate(Audio(sound(1, short), RATE), model=rig())
+    assert beep.query is not None
+    assert beep.query.text == "beep"
+    assert ratio_db(sound(1, short), beep.audio.samples) > 20
+
+
 def test_names_of_one_sound_are_one_track() -> None:
     stems = separate(Audio(sound(5, HUM), RATE), model=rig())
     assert [stem.query.text for stem in stems if stem.query] == ["low hum"], '"hum" is the same'
@@ -112,6 +169,7 @@ def test_more_sounds_than_tracks_are_said(tmp_path: Path) -> None:
     assert "2 more sounds" in warning
     assert "beep" in warning
     assert "whistle" in warning
+    assert "limit is 1 tracks" in warning
     with pytest.raises(UsageError, match="one track"):
         auto.Limits(tracks=0)
 
@@ -120,7 +178,8 @@ def test_more_sounds_than_tracks_are_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize("noise", [0.0, 0.002])
 def test_silence_and_noise_have_no_names(tmp_path: Path, seconds: float, noise: float) -> None:
     samples = noise * torch.randn(2, round(seconds * RATE), generator=torch.Generator().manual_seed(0))
-    stems = separate(Audio(samples, RATE), model=rig())
+    with pytest.warns(UserWarning, match="no sound was recognised"):
+        stems = separate(Audio(samples, RATE), model=rig())
     assert [stem.query for stem in stems] == [None]
     assert torch.equal(stems[0].audio.samples, samples)
     if seconds:
@@ -158,6 +217,10 @@ def test_files_say_what_sounds_when(tmp_path: Path) -> None:
     assert again is None
     with pytest.raises(OutputError, match="exists already"):
         separate_file(source, [Query("low hum")], out, rig(), OutputOptions(skip_existing=True))
+    (out / "mine.txt").write_text("mine")
+    separate_file(source, [Query("beep")], out, rig(), OutputOptions(overwrite=True))
+    left = {"01-beep.wav", "residual.wav", "separation.json", "mine.txt"}
+    assert {path.name for path in out.iterdir()} == left, "what the first run left is gone"
 
 
 def test_a_sound_is_looked_for_only_where_it_is_heard(tmp_path: Path) -> None:
@@ -248,3 +311,43 @@ def test_guesses_are_merged_over_time_and_by_meaning() -> None:
     ]
     assert found[0].query.spans == ((0.0, 3.0), (7.0, 10.0))
     assert widened((), 1, 1) == ()
+
+
+def test_names_are_compared_once_however_often_they_are_heard() -> None:
+    compared: list[tuple[str, str]] = []
+
+    def alike(one: str, other: str) -> float:
+        compared.append((one, other))
+        return ToneEars().alike(one, other)
+
+    heard = [
+        Heard(name, 0.5, float(at), at + 0.5) for at in range(500) for name in ("hum", "beep", "low hum")
+    ]
+    found = auto.guesses(heard, ["whistle"], alike)
+    assert [(guess.name, len(guess.spans)) for guess in found] == [("hum", 500), ("beep", 500)]
+    assert len(compared) < 10
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # whatever is said of them
+@pytest.mark.parametrize("what", ["street", "music", "second", "noise", "silence"])
+def test_with_the_weights_that_come_along(what: str) -> None:
+    draw = torch.Generator().manual_seed(0)
+    recordings = {
+        "street": lambda: unweave.read(DATA / "street.flac"),
+        "music": lambda: unweave.read(DATA / "alto-saxophone.flac"),
+        "second": lambda: Audio(unweave.read(DATA / "dog-barking.flac").samples[:, :44_100], 44_100),
+        "noise": lambda: Audio(0.1 * torch.randn(2, 3 * 44_100, generator=draw), 44_100),
+        "silence": lambda: Audio(torch.zeros(2, 3 * 44_100), 44_100),
+    }
+    recording = recordings[what]()
+    stems = unweave.separate(recording)
+    names = [stem.query.text for stem in stems[:-1] if stem.query]
+    assert len(set(names)) == len(stems) - 1 <= 8
+    assert stems[-1].query is None
+    assert (sum(stem.audio.samples for stem in stems) - recording.samples).abs().max() < 1e-5
+    if what == "silence":
+        assert names == []
+    if what == "street":
+        ears = loaded(hub.DEFAULT, "auto").ears
+        assert ears is not None
+        assert max(ears.alike(name, true) for name in names for true in ("dog", "dog barking", "rain")) >= 0.6

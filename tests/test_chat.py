@@ -4,6 +4,7 @@ The model knows nothing; that its answers are of use is the work of what holds i
 """
 
 import contextlib
+import gzip
 import json
 import socket
 import subprocess
@@ -213,6 +214,14 @@ def test_a_hub_name_without_a_network_says_what_to_do(
         load("local:nobody/no-such-model@0123abc")
     with pytest.raises(ChatError, match="there is no folder"):
         load("local:/no/such/folder")
+    with pytest.raises(ChatError, match="there is no folder ~no-such-user"):
+        load("local:~no-such-user/model")
+
+
+def test_a_chat_template_that_fails_in_any_way_is_an_error(tmp_path: Path) -> None:
+    folder = save_model(tmp_path / "broken", template="{{ 1 // 0 }}")
+    with pytest.raises(ChatError, match=r"chat template of .* is damaged: ZeroDivisionError"):
+        ask(load(f"local:{folder}") or str, "Name the sounds.", SOURCES)
 
 
 # --- servers ------------------------------------------------------------------------------------------------
@@ -334,8 +343,9 @@ def test_json_is_found_in_whatever_surrounds_it(serve: Any, answer: str) -> None
         ('{"sources": "dog"}', "$.sources breaks type: array"),
         ('{"sounds": ["dog"]}', "$ breaks "),
         (json.dumps({"sources": [f"sound {i}" for i in range(100)]}), "$.sources breaks maxItems: 20"),
-        ('{"sources": ["a\\u001b[31m"]}', "control characters"),
-        ('{"sources": ["\\ud800"]}', "control characters"),
+        ('{"sources": ["a\\u001b[31m"]}', "control or invisible characters"),
+        ('{"sources": ["rain\\u202egod"]}', "control or invisible characters"),
+        ('{"sources": ["\\ud800"]}', "control or invisible characters"),
         ('{"sources": [NaN]}', "no JSON object"),
         ("{" * 50_000, "no JSON object"),
         ('{"a":' * 50_000, "no JSON object"),
@@ -534,8 +544,51 @@ def test_the_key_comes_from_the_environment(serve: Any, monkeypatch: pytest.Monk
     assert server.keys[1] == "Bearer sk-test"
 
 
+def test_the_key_is_sent_where_nobody_on_the_way_can_read_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from unweave.language.endpoint import key_for
+
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    for safe in (
+        "https://example.org/v1",
+        "http://localhost:1/v1",
+        "http://127.0.0.1:1/v1",
+        "http://[::1]/v1",
+    ):
+        assert key_for(safe) == "sk-test"
+    for unsafe in ("http://example.org/v1", "http://10.0.0.7/v1", "http://localhost.example.org/v1"):
+        assert key_for(unsafe) == ""
+
+
+def test_words_go_to_no_other_address(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = serve(lambda *_: said(DOG))
+    server = serve(lambda *_: (307, "", {"location": f"{other.address}/chat/completions"}))
+    with pytest.raises(ChatError, match="failed"):
+        ask(server.chat(), "Name the sounds.", SOURCES)
+    assert (len(server.requests), other.requests) == (1, [])
+
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, server.address)  # it would get the question
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    assert ask(other.chat(), "Name the sounds.", SOURCES) == {"sources": ["dog"]}
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("status", [200, 400])
+def test_a_reply_without_end_is_an_error(serve: Any, status: int) -> None:
+    with pytest.raises(ChatError, match="more than 1000000 bytes"):
+        ask(serve(lambda *_: (status, "x" * 3_000_000, {})).chat(), "Name the sounds.", SOURCES)
+
+
+def test_a_packed_reply_is_an_error(serve: Any) -> None:
+    packed = gzip.compress(said(DOG)[1].encode())
+    server = serve(lambda *_: (200, packed, {"content-encoding": "gzip"}))
+    with pytest.raises(ChatError, match="packed"):
+        ask(server.chat(), "Name the sounds.", SOURCES)
+
+
 def test_offline_means_this_machine(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     for what in (
         "gpt",
         "llama@https://example.org/v1",

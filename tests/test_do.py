@@ -10,6 +10,8 @@ import soundfile
 import torch
 
 import unweave
+from tones import ToneEars, ToneSplit, fitted
+from tones import sound as tones_of
 from unweave import separators
 from unweave.errors import OutputError, QueryError
 from unweave.language.instruct import plan
@@ -131,6 +133,32 @@ def test_a_file_is_what_memory_is(street, engine, tmp_path, subtype):
     assert (result.gain_db, result.warnings) == (0.0, ())
     assert [(sound.name, sound.found) for sound in result.sounds] == [("dog", True), ("rain", True)]
     assert [path.name for path in out.parent.iterdir()] == ["done.wav"]
+
+
+@pytest.mark.parametrize(
+    ("todo", "said"),
+    [
+        (Plan((Edit("cow", REMOVED),)), ["hardly anything was done to it"]),
+        (Plan((Edit("cow", 6.0),), -3.0), ["changed by -3.0 dB like the rest"]),
+        (Plan((Edit("cow", 0.0),), REMOVED), ["removed with the rest", "the result is silence"]),
+        (Plan((Edit("cow", 0.0), Edit("low hum", 0.0)), REMOVED), ["removed with the rest"]),
+    ],
+)
+@pytest.mark.parametrize("subtype", ["FLOAT", "PCM_16"])
+def test_what_is_not_there_is_said(tmp_path, todo, said, subtype):
+    samples = tones_of(5, ("low hum", 1.0, 4.0, 0.3)).T.numpy()
+    soundfile.write(tmp_path / "hum.wav", samples, 8000, "FLOAT")
+    rig = Rig(ToneSplit(), "tones", ToneEars(), "tone ears", fitted())
+    result = remix_file(
+        tmp_path / "hum.wav", todo, tmp_path / "done.wav", rig, OutputOptions(subtype=subtype)
+    )
+    assert len(result.warnings) == len(said)
+    assert result.warnings[0].startswith("'cow' was not found")
+    assert all(words in warning for words, warning in zip(said, result.warnings, strict=True))
+    assert [(one.name, one.found) for one in result.sounds][0] == ("cow", False)
+    done = soundfile.read(tmp_path / "done.wav", dtype="float32")[0]
+    gain = 10 ** (todo.rest_db / 20) if "low hum" not in todo.names else 1.0
+    assert np.abs(done - gain * samples).max() < (2**-15 if gain != 1 or len(todo.names) == 1 else 0.02)
 
 
 def test_what_would_clip_is_lowered_and_said(street, engine, tmp_path):

@@ -299,6 +299,37 @@ def test_what_exists_is_safe(tmp_path):
     assert listing(out) == TRACKS
 
 
+def test_what_is_replaced_leaves_no_tracks_of_its_own(tmp_path):
+    source, out = street(tmp_path / "street.wav", seconds=1), tmp_path / "out"
+    separate(source, out)
+    (out / "labels.txt").write_text("mine, for that run wrote none")
+    separate(source, out, [HIGH], overwrite=True)
+    assert listing(out) == ["01-high-whistle.wav", "labels.txt", "residual.wav", "separation.json"]
+    note = out / "separation.json"
+    for other in (source, tmp_path / "precious.wav"):
+        other.write_bytes(source.read_bytes())
+        note.write_text(note.read_text().replace("01-high-whistle.wav", f"../{other.name}"))
+        separate(source, out, [HIGH], overwrite=True)
+        assert other.exists(), "names with a folder in them are not ours"
+    note.write_text("damaged")
+    separate(source, out, [LOW], overwrite=True)
+    assert "01-high-whistle.wav" in listing(out), "nobody knows whose it is"
+
+
+def test_tracks_that_cannot_be_put_in_place_give_the_outdated_ones_back(tmp_path):
+    (tmp_path / "old.wav").write_text("old")
+    kind = FileFormat(".wav", "WAV", "FLOAT")
+    with (
+        pytest.raises(OutputError),
+        tracks.Tracks([tmp_path / "new.wav"], RATE, 1, kind, True) as written,
+    ):
+        written.write(torch.zeros(1, 1, 8))
+        written.finish(0, 0)
+        written.commit("missing.txt", outdated=["old.wav"])
+    assert listing(tmp_path) == ["old.wav"]
+    assert (tmp_path / "old.wav").read_text() == "old"
+
+
 def test_work_done_before_is_skipped(tmp_path):
     source, out = street(tmp_path / "street.wav", seconds=1), tmp_path / "out"
     skip = OutputOptions(skip_existing=True)

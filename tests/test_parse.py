@@ -75,6 +75,13 @@ def test_connectives_part_sources(connective: str) -> None:
         ("A man hits metal and glass", ["man hitting metal"]),
         ("Rain falls without thunder", ["rain falling"]),
         ("A bird sings and then silence", ["bird singing"]),
+        ("Birds chirp from the trees", ["birds chirping"]),  # where it comes from does not sound
+        ("Music plays from a radio", ["music playing"]),
+        ("Smoke alarm beeps from another room", ["smoke alarm beeping"]),
+        ("Water runs from a tap", ["water running"]),
+        ("A person types and clicks a mouse", ["person typing", "person clicking"]),
+        ("A truck blows its horn and passes", ["horn blowing", "truck passing"]),
+        ("A radio is turned on while a man speaks", ["radio", "man speaking"]),
     ],
 )  # fmt: skip
 def test_subjects_and_verbs_are_lent_and_doubles_merged(caption: str, wanted: list[str]) -> None:
@@ -114,6 +121,21 @@ def test_what_rules_cannot_read_is_said() -> None:
     for nothing in ("silence", "No sounds at all", "the the the", "of " * 1600, "group of " * 550):
         with pytest.raises(QueryError, match="names nothing that sounds"):
             sources(nothing)
+
+
+@pytest.mark.parametrize(
+    "caption", ["Ein Hund bellt", "Un chien aboie", "El perro ladra", "Il cane", "Perros y lluvia"]
+)
+def test_another_language_is_refused_by_rules_and_left_to_a_chat(caption: str) -> None:
+    with pytest.raises(QueryError, match="in English, or give a chat"):
+        sources(caption)
+    assert parse(caption, saying("dog barking")) == Parsed(("dog barking",), "chat")
+
+    def down(prompt: str) -> str:
+        raise ChatError("nobody answers")
+
+    with pytest.raises(QueryError, match=r"in English.*; the chat did not help: nobody answers"):
+        parse(caption, down)
 
 
 def test_long_and_crooked_captions_give_names_that_queries_take() -> None:

@@ -13,15 +13,17 @@ from unweave.train import presence
 from unweave.types import Audio, Heard, Query
 
 PITCH = {"low hum": 220.0, "hum": 220.0, "beep": 1000.0, "whistle": 2500.0, "ghost": 1500.0}  # Hz
+COMB = {f"tone {number}": 150.0 + 70 * number for number in range(50)}  # Hz; for ears that know these names
 FRAME = 0.1  # seconds
 FAINT = 1e-5  # power of a tone that is heard in half of all cases
 HIDDEN = 1e-3  # a tone this much weaker than the loudest of its frame is not heard
-NARROW = 0.05  # a tone is looked for this far around its pitch
+NARROW = 0.05  # a tone is looked for this far around its pitch, and 15 Hz more
+TOOTH = 25.0  # Hz, the same for the tones of the comb
 
 
 def pitch_of(name: str) -> float | None:
     """Hz; None for what is no tone. Of "the sound of X" it is X."""
-    return PITCH.get(name.removeprefix("the sound of "))
+    return (PITCH | COMB).get(name.removeprefix("the sound of "))
 
 
 def band(frequencies: Tensor, name: str) -> Tensor:
@@ -29,18 +31,22 @@ def band(frequencies: Tensor, name: str) -> Tensor:
     pitch = pitch_of(name)
     if pitch is None:
         return torch.zeros_like(frequencies, dtype=torch.bool)
-    return (frequencies - pitch).abs() <= NARROW * pitch + 15
+    width = TOOTH if "tone" in name else NARROW * pitch + 15
+    return (frequencies - pitch).abs() <= width
 
 
 class ToneEars:
-    """Hears the tones of `PITCH`; loud ones hide quiet ones."""
+    """Hears tones; loud ones hide quiet ones."""
 
     sample_rate = 8000
+
+    def __init__(self, names: Sequence[str] = tuple(PITCH), faint: float = FAINT) -> None:
+        self.names, self.faint = tuple(names), faint
 
     def follow(self, blocks: Iterable[Tensor], sample_rate: int) -> Impression:
         length = round(FRAME * sample_rate)
         window, frequencies = torch.hann_window(length), torch.fft.rfftfreq(length, 1 / sample_rate)
-        bins = torch.stack([band(frequencies, name) for name in PITCH], 1).float()
+        bins = torch.stack([band(frequencies, name) for name in self.names], 1).float()
         held, rows, levels, samples = torch.zeros(0), [], [], 0
         for block in blocks:
             held = torch.cat([held, block.mean(0)])
@@ -52,23 +58,23 @@ class ToneEars:
             power = torch.fft.rfft(frames).abs().square() / (length / 2) ** 2 / 0.75
             rows += (power @ bins).tolist()  # numbers, for an hour has many small tensors
             levels += (10 * frames.square().mean(1).clamp(min=1e-12).log10()).tolist()
-        vectors = torch.tensor(rows).reshape(-1, len(PITCH))
+        vectors = torch.tensor(rows).reshape(-1, len(self.names))
         return Impression(vectors, torch.tensor(levels), FRAME, samples / sample_rate)
 
     def probabilities(self, impression: Impression, labels: Sequence[str]) -> Tensor:
         rows = [
-            impression.vectors[:, list(PITCH).index(name)]
-            if name in PITCH
+            impression.vectors[:, self.names.index(name)]
+            if name in self.names
             else torch.zeros(len(impression.vectors))
             for name in labels
         ]
         powers = torch.stack(rows)
         loudest = impression.vectors.amax(1) if len(impression.vectors) else powers[0]
-        return powers / (powers + FAINT) * (powers > HIDDEN * loudest)
+        return powers / (powers + self.faint) * (powers > HIDDEN * loudest)
 
     def heard(self, impression: Impression, labels: Sequence[str] | None = None) -> list[Heard]:
         found = []
-        for name in labels or PITCH:
+        for name in labels or self.names:
             (chance,) = self.probabilities(impression, [name])
             start = None
             for frame, on in enumerate([*(chance > 0.5).tolist(), False]):
@@ -95,8 +101,9 @@ class ToneEars:
 
 
 class ToneSplit:
-    """Cuts the band of the tone that is named out of the spectrum; gives a twentieth of everything for a name
-    it does not know, as an engine does that is not sure, and nothing for a ghost."""
+    """Cuts the band of the tone that is named out of the spectrum; takes a mirage for the low hum, gives a
+    twentieth of everything for a name it does not know, as an engine does that is not sure, and nothing for a
+    ghost."""
 
     sample_rate = 8000
 
@@ -109,13 +116,44 @@ class ToneSplit:
         frequencies = torch.fft.rfftfreq(mixture.shape[-1], 1 / self.sample_rate)
         stems = []
         for query in queries:
-            mask = band(frequencies, query.text).float()
-            if "ghost" in query.text:
+            name = query.text.replace("mirage", "low hum")
+            mask = band(frequencies, name).float()
+            if "ghost" in name:
                 mask = torch.zeros_like(mask)
-            elif pitch_of(query.text) is None:
+            elif pitch_of(name) is None:
                 mask = mask + 0.05
             stems.append(torch.fft.irfft(spectrum * mask, n=mixture.shape[-1]))
         return torch.stack(stems)
+
+
+TRUSTING = Presence((0.0, 0.0, 1.0, 0.0, 1.0, 0.0), 0.0, 0.1, 0.4, "believes the ears, and nothing else")
+
+
+class Deluded(ToneEars):
+    """Hears besides, and surest of all, what is not there."""
+
+    def __init__(self, *more: Heard) -> None:
+        super().__init__()
+        self.more = list(more)
+
+    def heard(self, impression: Impression, labels: Sequence[str] | None = None) -> list[Heard]:
+        return [*self.more, *super().heard(impression, labels)]
+
+
+def sound(seconds: float, *tones: tuple[str, float, float, float]) -> Tensor:
+    """(2, T) tones (name, start, end, amplitude) with soft edges, half as loud on the second channel."""
+    time = torch.arange(round(seconds * ToneEars.sample_rate)) / ToneEars.sample_rate
+    total = torch.zeros(2, len(time))
+    for name, start, end, level in tones:
+        edge = ((time - start).clamp(0, 0.05) / 0.05) * ((end - time).clamp(0, 0.05) / 0.05)
+        wave = level * edge * torch.sin(2 * torch.pi * (PITCH | COMB)[name] * time)
+        total += torch.stack([wave, 0.5 * wave])
+    return total
+
+
+def ratio_db(reference: Tensor, estimate: Tensor) -> float:
+    """Signal-to-distortion ratio."""
+    return float(10 * (reference.square().sum() / (reference - estimate).square().sum()).log10())
 
 
 @functools.cache

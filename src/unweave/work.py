@@ -157,7 +157,7 @@ def all_asked(queries: Sequence[Query], likes: Sequence[str], rig: "Rig", voice:
             )
         return None
     warn_of_foreign(queries, voice)
-    return [*queries, *by_example(likes, rig, voice)]
+    return [*queries, *by_example(likes, queries, rig, voice)]
 
 
 def warn_of_foreign(queries: Sequence[Query], voice: Voice) -> None:
@@ -169,30 +169,50 @@ def warn_of_foreign(queries: Sequence[Query], voice: Voice) -> None:
             )
 
 
-def by_example(likes: Sequence[str], rig: "Rig", voice: Voice) -> list[Query]:
-    """Queries for what sounds like the examples; says what each was heard as."""
+def by_example(likes: Sequence[str], others: Sequence[Query], rig: "Rig", voice: Voice) -> list[Query]:
+    """Queries for what sounds like the examples; says what each was heard as.
+
+    Raises:
+        QueryError: nothing is recognised in an example, or what is asked for already.
+    """
     from unweave.pipeline.examples import heard_as
 
-    queries = []
+    queries: list[Query] = []
     for like in likes:
         if rig.ears is None:
             raise UsageError(
                 f"--like {like} takes a listener; leave `--listener none` out, or say it in words"
             )
-        example = _stretch(like)
-        heard = heard_as(example, rig.ears)
+        example = _stretch(like, voice)
+        try:
+            heard = heard_as(example, rig.ears, [*others, *queries])
+        except QueryError as error:
+            raise QueryError(f"--like {like}: {error}") from error
         voice.say(f"{like}: heard as {heard.text!r} ({heard.score:.2f})")
         queries.append(Query(heard.text, example=example))
     return queries
 
 
-def _stretch(like: str) -> Audio:
-    from unweave import audio
+def _stretch(like: str, voice: Voice) -> Audio:
+    """The sound that ``FILE`` or ``FILE@START-END`` names; the file is read as far as that takes."""
+    import torch
+
+    from unweave.audio import open_reader
+    from unweave.pipeline import tracks
 
     path, start, end = stretch_of(like)
-    whole = audio.read(path)
-    rate = whole.sample_rate
-    samples = whole.samples[:, round(start * rate) : None if end is None else round(end * rate)]
+    kept, done = [], 0
+    with open_reader(path) as reader:
+        rate = reader.info.sample_rate
+        first, last = round(start * rate), None if end is None else round(end * rate)
+        for block in reader.blocks(tracks.BLOCK):
+            kept.append(block[:, max(0, first - done) : None if last is None else last - done].clone())
+            done += block.shape[1]
+            if last is not None and done >= last:
+                break
+    for warning in reader.warnings:
+        voice.say(f"warning: {warning}")
+    samples = torch.cat(kept, dim=1)
     if samples.shape[1] == 0:
-        raise QueryError(f"--like {like}: the recording has {whole.duration:.1f} s, so nothing is there")
+        raise QueryError(f"--like {like}: the recording has {done / rate:.1f} s, so nothing is there")
     return Audio(samples, rate)

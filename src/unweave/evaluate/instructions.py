@@ -18,7 +18,7 @@ from unweave.language import instruct
 from unweave.language.plans import Edit, Plan, from_document
 
 PARTS = ("ordinary", "nasty")
-NEAR_DB = 0.05  # gains nearer than this are one
+NEAR_DB = 0.05  # gains this near or nearer are one
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,11 @@ def same(one: Plan | None, other: Plan | None) -> bool:
     if one is None or other is None:
         return one is other
     mine, theirs = sorted(map(_comparable, one.edits)), sorted(map(_comparable, other.edits))
-    return mine == theirs and _rounded(one.rest_db) == _rounded(other.rest_db)
+    return (
+        [row[:2] for row in mine] == [row[:2] for row in theirs]
+        and all(_near(a[2], b[2]) for a, b in zip(mine, theirs, strict=True))
+        and _near(one.rest_db, other.rest_db)
+    )
 
 
 def answers(chat: chats.Chat | None = None) -> Iterator[Answer]:
@@ -92,12 +96,12 @@ def accuracy(found: list[Answer]) -> dict[str, dict[str, Any]]:
     return scores
 
 
-def _comparable(edit: Edit) -> tuple[str, float, tuple[tuple[float, float], ...]]:
-    return edit.name.casefold(), _rounded(edit.gain_db), tuple(sorted(edit.spans))
+def _comparable(edit: Edit) -> tuple[str, tuple[tuple[float, float], ...], float]:
+    return edit.name.casefold(), tuple(sorted(edit.spans)), edit.gain_db
 
 
-def _rounded(gain_db: float) -> float:
-    return gain_db if gain_db == -float("inf") else round(gain_db / NEAR_DB) * NEAR_DB
+def _near(one: float, other: float) -> bool:
+    return one == other or abs(one - other) <= NEAR_DB  # the first for two that are removed
 
 
 def main() -> None:

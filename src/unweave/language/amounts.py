@@ -43,9 +43,17 @@ _TIMES = [
         rf"\bup\sto\s(?P<b>{_SURE})",
     )
 ]
-_NO_TIMES = re.compile(
-    rf"\b(?:in|during|for|over)?\s?the\slast\s(?:{_LASTING}|hour|minute|second)\b|\b(?:at|for|around)\s{_SURE}"
+# What is left of times: points, lengths without a beginning, and places that only the recording tells.
+_PART = (
+    r"(?:(?:first|second|other|last)\s(?:half|third|quarter|part)|(?:very\s)?(?:middle|beginning|start|end))"
 )
+_NO_TIMES = re.compile(
+    rf"\b(?:in|during|for|over)?\s?the\slast\s(?:{_LASTING}|hour|minute|second)\b"
+    rf"|\b(?:at|for|around|in|within|every|by)\s{_SURE}"
+    rf"|(?<!the )\b{_SURE}(?=\s*(?:$|[,;.!?]|(?:and|but|then)\b))"
+    rf"|\b(?:in|at|near|around|towards?|during|for|over|until|from|by)\s(?:the\s)?{_PART}\b"
+)
+_HERTZ = re.compile(r"@\d+ ?(?:k?hz|(?:kilo)?hertz)\b")
 
 _DB = r"\s?(?:db|decibels?)\b"
 _SIGN = r"(?P<sign>(?<![\w)])[+-]\s?|\b(?:plus|minus)\s)"
@@ -75,7 +83,7 @@ _AMOUNTS = [
         (r"\bhalf as loud(?: as (?:before|now|it is))?\b", "half as loud"),
         (rf"\b(?P<n>{_PLAIN}) times (?:as loud|louder)\b", "times"),
         (r"\b(?:at|to) half(?: (?:its|the|their))?(?: volume| level)?\b", "half"),
-        (r"\bby (?:a )?half\b", "half off"),
+        (r"\b(?:by (?:a )?half|in half|half of)\b", "half off"),
         (r"\b(?:just )?(?:slightly|somewhat|gently)\b", "little"),
         (rf"\b(?:just )?a (?:little bit|little|bit|touch|tad)\b{_BEFORE_CHANGE}", "little"),
         (r"\b(?:considerably|significantly|strongly|heavily|drastically)\b", "much"),
@@ -126,7 +134,8 @@ def take_times(text: str) -> tuple[str, list[When]]:
         text: lower case, single spaces.
 
     Raises:
-        QueryError: a time that ends before it begins, is counted from the end, or is a point.
+        QueryError: a time that ends before it begins, is counted from the end, or is a point; a band of
+            frequencies.
 
     >>> take_times("remove the dog between 0:05 and 0:12")
     ('remove the dog @0', [When(spans=((5.0, 12.0),), only=False, outside=False)])
@@ -139,6 +148,8 @@ def take_times(text: str) -> tuple[str, list[When]]:
             return f"@{len(found) - 1}"
 
         text = pattern.sub(put, text)
+    if _HERTZ.search(text):
+        raise QueryError("a band of frequencies cannot be asked for; name the sound, for example 'the hum'")
     if refused := _NO_TIMES.search(text):
         raise QueryError(
             f"{refused[0].strip()!r} cannot be placed; give times from the start of the recording, with a "

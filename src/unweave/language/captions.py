@@ -44,6 +44,7 @@ _HEDGE = re.compile(
     r"|(?:we|you|i) (?:can )?hear|sounds? like|(?:sounds?|noises?) of|in the (?:\w+ )?(?:back|fore)ground"
     r"|in the (?:\w+ )?(?:distance|middle|vicinity|recording|audio|clip)|from (?:afar|a distance)"
     r"|as well\b(?! as)|at the (?:same time|\w*end|beginning)|towards the end|in the end"
+    r"|(?:is |are |was |were |being )+(?:turned|switched) (?:on|off)"
     r"|for a (?:moment|while|bit)|such as|as if|back and forth|up and down|over and over|again and again"
     r"|on and off|in and out|here and there|(?:more|louder|faster|closer) and \w+|one after another"
     r"|each other|over time|(?:young )?adult (?=(?:fe)?males?\b|(?:wo)?m[ae]n\b))\b"
@@ -73,6 +74,7 @@ class Reading:
     singular: bool = False  # the verb is that of one subject: "speaks"
     more: bool = False  # words follow the verb
     another: bool = False  # the caption says that it is not the one named before
+    owner: str = ""  # whose part the noun is: "a truck blows its horn"
 
 
 def plainly(caption: str) -> str:
@@ -234,8 +236,8 @@ def _finite(word: str) -> bool:
 def _turned(link: str, said: list[str], place: int) -> Reading | None:
     """What "clanging of metal grates" or "chirping from birds" says; None for no more than a place."""
     before, after = said[:place], said[place + 1 :]
-    if said[place] == "from" and not (before and after and verb_of(before[-1])):
-        return None  # "water from a tap"
+    if said[place] == "from" and not (len(before) == 1 and after and verb_of(before[0])):
+        return None  # "water from a tap", "birds chirp from the trees"
     if not after:
         return None
     if not sounds(before[-1]):
@@ -263,16 +265,16 @@ def _from_gerund(link: str, head: list[str], lent: bool) -> Reading:
 
 
 def _with_verb(link: str, noun: list[str], verb: str, tail: list[str], another: bool) -> Reading:
-    gerund, doing = is_gerund(verb), verb_of(verb)
+    gerund, doing, owner = is_gerund(verb), verb_of(verb), ""
     singular = not gerund and verb.endswith("s") and not verb.endswith("ss")
     if doing in _MAKING:
         doing = _made(doing, [word for word in tail if word not in ("sound", "sounds")])
     elif doing in _CARRYING:
         doing = " ".join([doing, *tail[:2]])  # "using drill": without it nobody knows the sound
     elif part := [word for word in tail if word in words("parts")]:
-        noun = part  # "squeals tires": the tires are what squeals
+        noun, owner = part, " ".join(noun)  # "squeals tires": the tires are what squeals
     noun = [word for word in noun if word not in words("pronouns")]
-    return Reading(link, " ".join(noun), doing, gerund, singular, bool(tail), another)
+    return Reading(link, " ".join(noun), doing, gerund, singular, bool(tail), another, owner)
 
 
 def _made(making: str, what: Sequence[str]) -> str:

@@ -2,10 +2,12 @@
 
 import re
 from dataclasses import dataclass
+from itertools import takewhile
 
 from unweave.errors import QueryError
 from unweave.language import phrases
 from unweave.language.amounts import Amount, When, take_amounts, take_times
+from unweave.language.grammar import foreign, is_gerund
 
 REST = ""  # the name of everything that has none
 LONGEST_NAME = 12  # words
@@ -26,15 +28,18 @@ class Clause:
     is_suffix: bool  # the names come first: "birds quieter", "make birds quieter"
     nothing_else: bool
     outside: bool  # the last times are excepted
+    but: bool = False  # "but" stands before it
 
 
 _SECOND = phrases.CHANGES | phrases.ENDS | phrases.PARTICLES
 _BEFORE_NAMES = re.compile(
-    r"^(?:(?:the|a|an|any|all|some|this|that|these|those|my|our|his|her|their|both|every|each|two|three|four|five"
-    r"|of|from|on|to|for|with|in|single|whole)\s+|traces? of\s+|(?:sounds?|noises?) (?:of|from)\s+)+"
+    r"^(?:(?:the|a|an|any|all|some|this|that|these|those|my|our|his|her|their|both|every|each|of|from|on|to|for"
+    r"|with|in|single|whole|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve)\s+"
+    r"|traces? of\s+|(?:sounds?|noises?) (?:of|from)\s+)+"
 )
 _AFTER_NAMES = re.compile(r"(?:\s+(?:in the (?:background|foreground|distance)|volume|level))+$")
 _NAME = re.compile(r"[\w' .-]*[^\W\d][\w' .-]*")
+_NUMBER = re.compile(r"[\d.]+(?:k?hz)?|k?hz|hertz")
 _SPEAKERS = frozenset(("speaker", "speakers", "talker", "talkers"))  # people: what is heard of them is speech
 _IT = frozenset(("it", "them", "they", "those", "these", "that", "this"))
 
@@ -43,16 +48,16 @@ def clauses(text: str) -> tuple[list[Clause], list[Amount], list[When]]:
     """The clauses of an instruction, and the amounts and times that they point to.
 
     Raises:
-        QueryError: a question, a time that cannot be placed, or words that name no sound.
+        QueryError: another language, a time that cannot be placed, or words that name no sound.
 
     >>> [(clause.action, clause.items[0][0]) for clause in clauses("Turn the dog up and the birds down.")[0]]
     [('up', 'dog'), ('down', 'birds')]
     """
     plain, quoted = phrases.plain(text)
-    if phrases.is_question(plain):
+    if word := foreign(plain):
         raise QueryError(
-            f"{' '.join(text.split())[:80]!r} is a question; say what to do instead, for example 'remove the "
-            f"rain'; what is in a recording tells `unweave listen`"
+            f"the rules read English only, and {word!r} is none; say it in English, {HINT}, or let a "
+            f"language model read it with --chat"
         )
     plain, times = take_times(plain)
     plain, amounts = take_amounts(plain)
@@ -70,7 +75,7 @@ class _Words:
     def __init__(self) -> None:
         self.verb = self.second = ""  # the action before the names, and what follows or completes it
         self.closed = False  # the verb has no second part
-        self.only = self.negated = self.nothing_else = self.excepted = False
+        self.only = self.negated = self.nothing_else = self.excepted = self.but = False
         self.names: list[list[str]] = []  # an empty one is the rest
         self.flags: list[bool] = []  # whether each is excepted
         self.amounts: dict[int, int] = {}  # by the number of names that stand before it
@@ -83,7 +88,7 @@ class _Words:
         if word[0] in "#@" and word[1:].isdigit():
             (self.amounts if word[0] == "#" else self.whens)[len(self.names)] = int(word[1:])
             self.within = False
-        elif word in ("NOT", "ONLY", "EXCEPT", "NOTHING_ELSE", "REST"):
+        elif word in ("NOT", "ONLY", "EXCEPT", "NOTHING_ELSE", "REST", "BUT"):
             self._mark(word)
         elif not self.names and not self.second and self.verb in ("", "want") and self._is_verb(word):
             self.verb = phrases.VERBS.get(word) or phrases.OPEN_VERBS[word]
@@ -105,7 +110,10 @@ class _Words:
         self.within = bool(words)
 
     def _mark(self, word: str) -> None:
+        if word == "ONLY" and self.negated:
+            raise QueryError("'not only' and 'not just' say too little; name all that is to be done")
         self.within = False
+        self.but |= word == "BUT"
         self.negated |= word == "NOT"
         self.only |= word == "ONLY"
         self.excepted |= word == "EXCEPT"
@@ -134,6 +142,12 @@ class _Words:
             return self.second or "keep"
         return self.second or self.verb
 
+    @property
+    def _bare(self) -> bool:
+        """Whether it is no more than names and times."""
+        marked = self.negated or self.only or self.nothing_else
+        return not (self.verb or self.second or marked or self.amounts)
+
     def clause(self, first: bool, quoted: list[str]) -> Clause:
         """What was read.
 
@@ -141,11 +155,12 @@ class _Words:
             QueryError: a name that cannot be one.
         """
         items: list[Named] = []
+        but_these = self.but and self._bare  # "all animals but the birds"
         amount, when = self.amounts.get(0), self.whens.get(0)
         for i, (words, excepted) in enumerate(zip(self.names, self.flags, strict=True), start=1):
             own = self.amounts.get(i), self.whens.get(i)
             if words == [] or (name := _name(" ".join(words), quoted)):
-                items.append((name if words else REST, excepted, *own))
+                items.append((name if words else REST, excepted or but_these, *own))
             elif not items:  # an article and no more
                 amount, when = own[0] if amount is None else amount, own[1] if when is None else when
         return Clause(
@@ -158,6 +173,7 @@ class _Words:
             is_suffix=self.before_second > 0 or not (self.verb or self.second),
             nothing_else=self.nothing_else,
             outside=self.excepted and not any(self.flags),
+            but=self.but,
         )
 
 
@@ -188,13 +204,17 @@ def _name(words: str, quoted: list[str]) -> str:
         return ""
     if said[-1] in ("by", "at"):  # "car passing by"
         said = said[:-1]
-    is_clause = "who" not in said and "that" not in said and bool(phrases.NO_NAMES.intersection(said))
+    # In "dog that is barking" only the words before "that" are the name proper.
+    proper = list(takewhile(lambda word: word not in ("who", "that"), said))
     if (
-        is_clause
+        phrases.NO_NAMES.intersection(proper)
         or name in phrases.PARTICLES
         or said[0] in phrases.OTHER_VERBS
+        or said[0] in phrases.NO_EDGES
+        or (said[-1] in phrases.NO_EDGES and not is_gerund(said[-2]))
+        or _NUMBER.fullmatch(said[-1])
         or len(said) > LONGEST_NAME
-        or not re.fullmatch(r"[\w' .-]*[^\W\d][\w' .-]*", name)
+        or not _NAME.fullmatch(name)
     ):
         raise QueryError(
             f"{name[:80]!r} is neither the name of a sound nor something that can be done to one: sounds can "

@@ -10,9 +10,13 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+import openai
+from huggingface_hub import constants
+
 from unweave.errors import ChatError, UsageError
 
 LONGEST_ANSWER = 2048  # tokens
+LONGEST_REPLY = 1_000_000  # bytes of a reply, more than any answer needs
 TRIES = 3  # of one question where the server is busy, broken or out of reach
 OPENAI = "https://api.openai.com/v1"
 
@@ -27,8 +31,6 @@ class Endpoint:
 
     def __init__(self, what: str, seconds: float) -> None:
         """`what` is MODEL or MODEL@ADDRESS, `seconds` the time for one answer with all tries."""
-        import openai
-
         match = re.fullmatch(r"(.+?)@(https?://[^\s@]+)", what)
         self.model, self.address = (match[1], match[2]) if match else (what, OPENAI)
         if (not match and "@" in what[1:]) or not _host(self.address):
@@ -36,19 +38,24 @@ class Endpoint:
                 f"the address in openai:{what} is not one; wanted openai:MODEL@ADDRESS, for example "
                 f"openai:llama3@http://localhost:11434/v1"
             )
-        if os.environ.get("HF_HUB_OFFLINE") == "1" and not _is_here(self.address):
+        if constants.HF_HUB_OFFLINE and not _is_here(self.address):
             raise ChatError(
                 f"{self.address} is on the network, which is not to be used (--offline or HF_HUB_OFFLINE); "
                 f"take a chat on this machine, or none"
             )
         self.seconds = seconds
-        self._openai = openai
         # The client waits between its tries twice as long each time, some of it drawn.
         self._client = openai.OpenAI(
             base_url=self.address,
-            api_key=os.environ.get("OPENAI_API_KEY") or "none is needed",
+            api_key=key_for(self.address) or "none is needed",
             timeout=seconds,
             max_retries=TRIES - 1,
+            # Words go to the address that was named and to no other: no redirects, no proxy for this machine.
+            http_client=_Bounded(
+                follow_redirects=False,
+                trust_env=not _is_here(self.address),
+                headers={"Accept-Encoding": "identity"},
+            ),
         )
         self._plainness = 0  # what of a request this server is known to refuse
         self._gone: ChatError | None = None
@@ -89,7 +96,7 @@ class Endpoint:
                 messages=[{"role": "user", "content": prompt}],
                 **forms[self._plainness],
             )
-        except (self._openai.BadRequestError, self._openai.UnprocessableEntityError):
+        except (openai.BadRequestError, openai.UnprocessableEntityError):
             if self._plainness == len(forms) - 1:
                 self._plainness = 0  # it was not the form
                 raise
@@ -124,17 +131,22 @@ class Endpoint:
         """Our error for one of the client's, with its remedy."""
         if isinstance(error, ChatError):
             return error
+        if isinstance(error.__cause__, ChatError):  # of `_Bounded`; the client takes it for a broken line
+            return self._error(str(error.__cause__))
         what = repr(" ".join(str(error).split())[:200])
-        if isinstance(error, self._openai.APITimeoutError):
+        if isinstance(error, openai.APITimeoutError):
             return self._given_up(self._too_slow())
-        if isinstance(error, self._openai.APIConnectionError):
+        if isinstance(error, openai.APIConnectionError):
             why = repr(error.__cause__)[:200]
             return self._given_up(f"cannot be reached: {why}; start the server, or correct the address")
-        if isinstance(error, self._openai.AuthenticationError | self._openai.PermissionDeniedError):
-            return self._error(f"wants another key: {what}; set OPENAI_API_KEY")
-        if isinstance(error, self._openai.NotFoundError):
+        if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
+            return self._error(
+                f"wants another key: {what}; set OPENAI_API_KEY, which is sent over https or within this "
+                f"machine"
+            )
+        if isinstance(error, openai.NotFoundError):
             return self._error(f"is not there: {what}; correct the model's name, or the address")
-        if isinstance(error, self._openai.APIStatusError):
+        if isinstance(error, openai.APIStatusError):
             return self._error(f"failed: {what}; look at the server's log, or take another chat or none")
         return self._error(f"cannot be asked: {what}; correct the address, or OPENAI_API_KEY")
 
@@ -147,6 +159,37 @@ class Endpoint:
     def _given_up(self, what: str) -> ChatError:
         self._gone = self._error(what)
         return self._gone
+
+
+def key_for(address: str) -> str:
+    """The user's key, "" where there is none or where others on the way could read it.
+
+    >>> key_for("http://192.0.2.7/v1")
+    ''
+    """
+    safe = urlsplit(address).scheme == "https" or _is_here(address)
+    return os.environ.get("OPENAI_API_KEY", "") if safe else ""
+
+
+class _Bounded(openai.DefaultHttpxClient):
+    """A client that reads no more than `LONGEST_REPLY` of a reply, whatever its status."""
+
+    def send(self, request: Any, **options: Any) -> Any:
+        reply = super().send(request, **{**options, "stream": True})
+        try:
+            if reply.headers.get("Content-Encoding", "identity") != "identity":  # it may unpack to any size
+                raise ChatError("sent a packed reply, which was not asked for; correct the address")
+            body = bytearray()
+            for part in reply.iter_bytes():
+                body += part
+                if len(body) > LONGEST_REPLY:
+                    raise ChatError(
+                        f"sent more than {LONGEST_REPLY} bytes for one answer; correct the address, or take "
+                        f"another chat or none"
+                    )
+        finally:
+            reply.close()
+        return type(reply)(reply.status_code, headers=reply.headers, content=bytes(body), request=request)
 
 
 def _host(address: str) -> str:

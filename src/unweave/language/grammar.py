@@ -7,6 +7,7 @@ its ending in -ing, and a noun needs no table at all.
 import functools
 import json
 import re
+import unicodedata
 from importlib import resources
 
 _ENDS_TWICE = re.compile(r"(?:^|[^aeiou])(?:qu)?[^aeiou]*[aeiou][bdgmnprtvz]$")  # run, clap, but not beat
@@ -92,6 +93,19 @@ def stem(word: str) -> str:
 
 
 _PLURALS = {"men": "man", "women": "woman", "children": "child", "people": "person", "geese": "goose"}
+
+
+def foreign(text: str) -> str:
+    """The first word of a text that shows it to be in another language, mostly an article; "" for none.
+
+    The table knows a few words of German, French, Spanish and Italian; a text without any of them passes.
+
+    >>> foreign("mute le chien"), foreign("remove the lo-fi music")
+    ('le', '')
+    """
+    letters = unicodedata.normalize("NFKD", text.casefold())
+    plain = "".join(letter for letter in letters if not unicodedata.combining(letter))
+    return next((word for word in re.findall(r"[\w'-]+", plain) if word in words("foreign")), "")
 
 
 @functools.cache

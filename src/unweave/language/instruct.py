@@ -16,14 +16,16 @@ from unweave.errors import ChatError, QueryError
 from unweave.language.amounts import Amount, When
 from unweave.language.chat import Chat, ask, fill
 from unweave.language.clauses import REST, Clause, clauses
-from unweave.language.plans import KEPT, REMOVED, Edit, Plan, same_sound
+from unweave.language.grammar import foreign
+from unweave.language.parse import supported
+from unweave.language.phrases import is_question, plain
+from unweave.language.plans import GIVES_WAY, KEPT, REMOVED, SCHEMA, Edit, Plan, merged, same_sound
 
 LONGEST = 2000  # characters of an instruction
 REMEDY = (
     "say what to do with which sound, in English, for example 'remove the rain', 'only the speech', "
     "'birds 6 dB quieter', or let a language model read it with --chat"
 )
-GIVES_WAY = ("keep", "solo")  # to a change of level: "keep the dog but make it quieter"
 OPPOSITE = {"keep": REMOVED, "solo": REMOVED}  # of what is excepted; of all other actions it is KEPT
 NEGATED = {
     "remove": "keep",
@@ -33,36 +35,6 @@ NEGATED = {
     "keep": "remove",
     "want": "remove",
 }
-SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "properties": {
-        "is_instruction": {"type": "boolean"},
-        "edits": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {
-                    "sound": {"type": "string"},
-                    "gain_db": {"type": ["number", "null"]},
-                    "spans": {
-                        "type": "array",
-                        "items": {
-                            "type": "array",
-                            "items": {"type": ["number", "null"]},
-                            "minItems": 2,
-                            "maxItems": 2,
-                        },
-                    },
-                },
-                "required": ["sound", "gain_db", "spans"],
-                "additionalProperties": False,
-            },
-        },
-        "rest_db": {"type": ["number", "null"]},
-    },
-    "required": ["is_instruction", "edits", "rest_db"],
-    "additionalProperties": False,
-}
 
 
 def plan(text: str, chat: Chat | None = None) -> Plan:
@@ -70,7 +42,9 @@ def plan(text: str, chat: Chat | None = None) -> Plan:
 
     Args:
         text: an instruction; it is data for the chat, whatever it says.
-        chat: reads it; None: the rules do, as they do where the chat fails or gives a plan without sense.
+        chat: reads it; None: the rules do, as they do where the chat fails, gives a plan without sense, or
+            names no sound of an instruction that the rules can read. If only some of its sounds are not in
+            an English instruction, the note names them.
 
     Raises:
         QueryError: it is empty, too long, a question, no instruction, contradicts itself, would change
@@ -86,24 +60,33 @@ def plan(text: str, chat: Chat | None = None) -> Plan:
             f"an instruction has at most {LONGEST} characters, this one has {len(text)}; do it in steps, or "
             f"write a plan and run it with --plan"
         )
+    if is_question(plain(text)[0]):
+        raise QueryError(
+            f"{_shown(text)} is a question; say what to do instead, for example 'remove the rain'; what is "
+            f"in a recording tells `unweave listen`"
+        )
     if chat is None:
         return by_rules(text)
     try:
         answer = ask(chat, fill("instruction", text), SCHEMA)
-        if answer["is_instruction"]:
-            return _answered(answer)
+        found = _answered(answer) if answer["is_instruction"] else None
     except (ChatError, QueryError) as error:
-        return replace(by_rules(text), note=f"read by the rules, because of the chat: {error}")
-    raise QueryError(f"the chat finds no instruction in {_shown(text)}; {REMEDY}")
+        try:
+            return replace(by_rules(text), note=f"read by the rules, because of the chat: {error}")
+        except QueryError as refused:
+            raise QueryError(f"{refused}; the chat did not help: {error}") from error
+    if found is None:
+        raise QueryError(f"the chat finds no instruction in {_shown(text)}; {REMEDY}")
+    return _compared(found, text)
 
 
 def by_rules(text: str) -> Plan:
-    """What `text` asks for as far as the rules understand it.
+    """What `text`, which is no question, asks for as far as the rules understand it.
 
     Raises:
         QueryError: as for `plan`, or some part of it is not understood.
     """
-    if any(letter.isalpha() and "LATIN" not in unicodedata.name(letter, "") for letter in text):
+    if not _is_latin(text):
         raise QueryError(f"the rules read English only, not {_shown(text)}; {REMEDY}")
     found, amounts, times = clauses(text)
     reading = _Reading(text)
@@ -158,6 +141,11 @@ class _Reading:
         ]
         if clause.outside and items and items[-1].when:
             items[-1].when = replace(items[-1].when, outside=True)
+        elif clause.outside and when:
+            when = replace(when, outside=True)
+        if clause.but and self.pending:  # "all birds but the owl louder"
+            for item in items:
+                item.excepted = True
         action = self._action(clause, amount or next((item.amount for item in items if item.amount), None))
         if clause.nothing_else:
             self._nothing_else()
@@ -191,17 +179,14 @@ class _Reading:
                     edits = [
                         (e, a) for e, a in edits if (e.name, e.spans) != (item.name, spans) or a == "remove"
                     ]
-                if when and ((when.only and action == "keep") or (when.outside and action == "remove")):
-                    edits += [(Edit(item.name, REMOVED), "remove"), (Edit(item.name, KEPT, spans), "within")]
-                else:
-                    edits.append((Edit(item.name, gain, spans), action))
+                edits += _edits(item.name, gain, action, when)
         if not edits and not rests:
             raise self._refusal()
         if len(set(rests)) > 1:
             raise QueryError(
                 f"everything else is to have two different gains in {_shown(self.text)}; leave one out"
             )
-        return Plan(tuple(_merged(edits)), rests[0] if rests else KEPT)
+        return Plan(tuple(merged(edits)), rests[0] if rests else KEPT)
 
     def _action(self, clause: Clause, amount: Amount | None) -> str:
         """ "remove", "keep", "solo", "up", "down", "gain", "set" (says not yet what), or "" for none."""
@@ -235,12 +220,14 @@ class _Reading:
 
     def _alone(self, clause: Clause, action: str, amount: Amount | None, when: When | None) -> None:
         """A clause that names no sound: only times belong to something, what was said or what is to come."""
-        if not when or action not in ("", "solo") or amount:
+        if not when or action not in ("", "solo") or amount or clause.but:
             raise self._refusal()
         if clause.first:
             self.leading = when
         elif self.groups:
             for item in self.groups[-1].items:
+                if item.when and when.outside:  # an exception from a time
+                    raise self._refusal()
                 item.when = item.when or when
         else:
             raise self._refusal()
@@ -322,6 +309,16 @@ class _Reading:
         return QueryError(f"no instruction that the rules understand: {_shown(self.text)}; {REMEDY}")
 
 
+def _edits(name: str, gain: float, action: str, when: When | None) -> list[tuple[Edit, str]]:
+    """The edits, each with its action, of one sound: two where it is one thing at times and another else."""
+    if when and when.outside:
+        back = REMOVED if action in GIVES_WAY else KEPT
+        return [(Edit(name, gain), action), (Edit(name, back, when.spans), "within")]
+    if when and when.only and action == "keep":
+        return [(Edit(name, REMOVED), "remove"), (Edit(name, KEPT, when.spans), "within")]
+    return [(Edit(name, gain, when.spans if when else ()), action)]
+
+
 def _gain(group: _Group, item: _Item) -> tuple[float, str]:
     """The gain of an item in dB, and the action it comes from."""
     if item.excepted:
@@ -334,38 +331,6 @@ def _gain(group: _Group, item: _Item) -> tuple[float, str]:
         found = item.amount or group.amount
         return (found.gain_db if found and found.gain_db is not None else KEPT), "gain"
     return (REMOVED if group.action == "remove" else KEPT), group.action
-
-
-def _merged(edits: list[tuple[Edit, str]]) -> list[Edit]:
-    """One edit for each sound and gain, what holds everywhere first; contradictions are left for the plan."""
-    firm: list[Edit] = []
-    for edit, action in edits:
-        rivals = [
-            (other, act)
-            for other, act in edits
-            if other is not edit and same_sound(other.name, edit.name) and other.spans == edit.spans
-        ]
-        if action in GIVES_WAY and any(act in ("up", "down", "gain") for _, act in rivals):
-            continue
-        twin = next(
-            (
-                i
-                for i, one in enumerate(firm)
-                if one.gain_db == edit.gain_db and same_sound(one.name, edit.name)
-            ),
-            None,
-        )
-        if twin is None:
-            firm.append(edit)
-        elif not (firm[twin].spans and edit.spans):
-            firm[twin] = replace(firm[twin], spans=())
-        else:
-            spans = dict.fromkeys((*firm[twin].spans, *edit.spans))
-            firm[twin] = replace(firm[twin], spans=tuple(spans))
-    order = [next(i for i, one in enumerate(firm) if same_sound(one.name, edit.name)) for edit in firm]
-    ranked = sorted(zip(order, firm, strict=True), key=lambda pair: (pair[0], bool(pair[1].spans)))
-    # One sound has one name, the first that it was given.
-    return [replace(edit, name=firm[first].name) for first, edit in ranked]
 
 
 def _answered(answer: dict[str, Any]) -> Plan:
@@ -385,7 +350,34 @@ def _answered(answer: dict[str, Any]) -> Plan:
         for one in answer["edits"]
     ]
     rest = REMOVED if answer["rest_db"] is None else float(answer["rest_db"])
-    return Plan(tuple(_merged(edits)), rest, by="chat")
+    return Plan(tuple(merged(edits)), rest, by="chat")
+
+
+def _compared(found: Plan, text: str) -> Plan:
+    """A chat's plan, unless it is about other sounds than an instruction that the rules can read."""
+    if not _is_latin(text) or foreign(text):
+        return found  # its sounds have other names there
+    try:
+        ours = by_rules(text)
+    except QueryError:
+        ours = None
+    known = ours.names if ours else ()
+    strange = [
+        name
+        for name in found.names
+        if not supported(name, text) and not any(same_sound(name, other) for other in known)
+    ]
+    if ours and known and len(strange) == len(found.names):
+        return replace(ours, note="read by the rules, because the chat named no sound of the instruction")
+    if not strange:
+        return found
+    return replace(
+        found, note=f"the chat named what the instruction does not: {', '.join(map(repr, strange))}"
+    )
+
+
+def _is_latin(text: str) -> bool:
+    return not any(letter.isalpha() and "LATIN" not in unicodedata.name(letter, "") for letter in text)
 
 
 def _shown(text: str) -> str:

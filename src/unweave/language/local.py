@@ -30,7 +30,10 @@ def folder(name: str) -> Path:
         ChatError: there is no such model, the hub cannot be reached, or it is not a model with a tokenizer
             in safetensors.
     """
-    found = Path(name).expanduser()
+    try:
+        found = Path(name).expanduser()
+    except RuntimeError as error:  # "~nobody"
+        raise ChatError(f"there is no folder {name}: {error}; give its whole path") from error
     if not found.is_dir():
         found = _from_hub(name)
     wanted = ("config.json", "tokenizer.json", "*.safetensors")
@@ -81,7 +84,6 @@ class LocalModel:
             ChatError: the model cannot be loaded, has no chat template, is given more than it can read, is
                 too slow, or the schema is more than llguidance knows.
         """
-        from jinja2 import TemplateError
         from transformers import GenerationConfig
 
         model, tokenizer, vocabulary = self._loaded = self._loaded or self._load()
@@ -90,9 +92,9 @@ class LocalModel:
             given = tokenizer.apply_chat_template(
                 message, add_generation_prompt=True, return_dict=True, return_tensors="pt"
             ).to(self.device)
-        except TemplateError as error:
+        except Exception as error:  # a template is a small program that came with the model
             raise ChatError(
-                f"the chat template of {self.model} is damaged: {error}; wanted {SUGGESTED}"
+                f"the chat template of {self.model} is damaged: {error!r}; wanted {SUGGESTED}"
             ) from error
         length = given["input_ids"].shape[1]
         room = getattr(model.config, "max_position_embeddings", length + LONGEST_ANSWER) - length

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from unweave.errors import ChatError, QueryError
 from unweave.language.captions import Reading, plainly, readings
 from unweave.language.chat import Chat, ask, fill
-from unweave.language.grammar import alike, sounds, stem, verb_of, words
+from unweave.language.grammar import alike, foreign, sounds, stem, verb_of, words
 
 MOST = 12  # sources of one caption
 LONGEST = 5000  # characters of a caption
@@ -57,28 +57,32 @@ def parse(caption: str, chat: Chat | None = None) -> Parsed:
     """The sounds that a caption names, by `chat` where there is one and it answers as asked, else by rules.
 
     Of a chat's sources those stay of whose words at least half are in the caption, whatever their
-    inflection; the caption is data, so what it says to its reader changes nothing. A caption in other
-    letters cannot be compared, and its sources stay.
+    inflection; the caption is data, so what it says to its reader changes nothing. A caption in another
+    language cannot be compared, and its sources stay.
 
     Raises:
         QueryError: as `sources`; a caption in another language only where no chat reads it.
     """
     _check(caption)
-    note = ""
+    why = ""  # the chat did not help
     if chat is not None:
         try:
             answer = ask(chat, fill("sources", caption), SCHEMA)
         except ChatError as error:
-            note = f"{error}; the rules read the caption instead"
+            why = str(error)
         else:
             given = list(dict.fromkeys(_tidy(name) for name in answer["sources"]))
-            kept = [name for name in given if name and _supported(name, caption)]
+            kept = [name for name in given if name and supported(name, caption)]
             if kept:
                 left = len(answer["sources"]) - len(kept[:MOST])
                 told = f"{left} of the chat's {len(answer['sources'])} sources were left out" if left else ""
                 return Parsed(tuple(kept[:MOST]), "chat", told)
-            note = "the chat named no sound of the caption; the rules read it instead"
-    found = _by_rules(caption)
+            why = "the chat named no sound of the caption"
+    try:
+        found = _by_rules(caption)
+    except QueryError as refused:
+        raise QueryError(f"{refused}; the chat did not help: {why}" if why else str(refused)) from refused
+    note = f"{why}; the rules read the caption instead" if why else ""
     if len(found) > MOST:
         more = f"only the first {MOST} of {len(found)} sources are kept"
         note = f"{note}; {more}" if note else more
@@ -107,6 +111,11 @@ def _by_rules(caption: str) -> tuple[str, ...]:
             f"the rules read English, not {caption[:20]!r}; write the caption in English, "
             f"or give a chat that reads it"
         )
+    if word := foreign(text):
+        raise QueryError(
+            f"the rules read English, and {word!r} is none; write the caption in English, or give a chat "
+            f"that reads it"
+        )
     found = _merged(_joined(readings(text)))
     names = tuple(dict.fromkeys(name for name in map(_name, found) if 0 < len(name) <= LONGEST_NAME))
     if not names:
@@ -133,7 +142,7 @@ def _joined(found: Sequence[Reading]) -> list[Reading]:
             takes = [] if one.singular else waiting
             joined += [] if takes else _alone(waiting)
             joined += [replace(noun, verb=one.verb) for noun in takes] + [one]
-            subjects, waiting = [noun.noun for noun in takes] + [one.noun], []
+            subjects, waiting = [noun.noun for noun in takes] + [one.owner or one.noun], []
         elif one.verb:
             joined, waiting = [*joined, *_alone(waiting)], []
             shared = subjects if _shares(one, before) else []
@@ -198,10 +207,13 @@ def _tidy(name: str) -> str:
     return plain if len(plain) <= LONGEST_NAME else ""
 
 
-def _supported(name: str, caption: str) -> bool:
-    """Whether half of the words of a source are in the caption, or are alike to one that is."""
+def supported(name: str, caption: str) -> bool:
+    """Whether half of the words of a sound are in the text, or are alike to one that is.
+
+    True for a text in another language, where words tell nothing.
+    """
     said = re.findall(r"[\w'-]+", plainly(caption).replace("_", " "))
-    if not any(word.isascii() for word in said):
+    if not any(word.isascii() for word in said) or foreign(caption):
         return True
     stems = {stem(word) for word in said}
     content = [

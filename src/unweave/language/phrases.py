@@ -38,6 +38,7 @@ up: louder higher stronger more UP
 """)
 ENDS = _table("""
 remove: gone removed muted silenced deleted erased REMOVE
+remove: disappear vanish
 keep: STAY
 """)
 PARTICLES = _table("""
@@ -52,11 +53,19 @@ what why how when where which let ignore forget instruction instructions previou
 remove keep delete mute isolate extract make turn increase decrease reduce nothing something
 between until seconds minutes by at it so
 after before during throughout same louder quieter softer
+than neither either rather instead hear enough if possible teh everyone everybody anyone anybody within
+""")
+# Words that no name begins or ends with: what they say has not been understood.
+NO_EDGES = _words("""
+of on from to for with into onto under near as till and or not just even
+the a an that who which
+too very quite rather much more most all half third quarter way
+zero one two three four five six seven eight nine ten eleven twelve twenty thirty forty fifty sixty
 """)
 OTHER_VERBS = _words("""
 add play pan reverse fade slow speed pitch replace swap normalize normalise compress loop stretch shift export
 send tell write open print run upload download translate explain show describe list convert record trim split
-copy move email say repeat double tune transpose autotune master give go
+copy move email say repeat double tune transpose autotune master give go use
 """)
 NO_SOUNDS = _words(
     "file files recording recordings folder folders disk drive audio clip clips track tracks one"
@@ -72,6 +81,7 @@ _MUST = r"(?:should|must|can|may|has to|have to|needs? to|ought to)"
 _PHRASES = [
     (re.compile(pattern), put)
     for pattern, put in (
+        (r"\b(?:i|we)(?: would|'d)? rather not (?:hear|have|keep)\b", "NOT WANT"),
         (
             r"\b(?:don't|dont|do not|never|rather not|cannot|doesn't|does not"
             r"|(?:must|should|shall|can|may) ?(?:not|n't))\b(?: ever)?",
@@ -91,14 +101,14 @@ _PHRASES = [
         (r"\b(?:all of (?:it|this|that)|(?:it|them) all|the (?:whole|entire) (?:thing|recording))\b", "REST"),
         (rf"\b(?:everything|anything)\b|\ball (?:of )?(?:the )?{_THINGS}\b(?! of)", "REST"),
         (
-            r"\b(?:i|we)(?: would|'d)? NOT (?:hear|want|need|like|wish)(?: to)?"
-            r"(?: hear| have| keep)?\b",
+            # Who does not hear a sound complains; who does not want to hear it wants it removed.
+            r"\b(?:i|we)(?: would|'d)? NOT (?:want|need|like|wish)(?: to)?(?: hear| have| keep)?\b",
             "NOT WANT",
         ),
         (rf"{_WISH} (?:want|need|like|love)(?: to)? (?:hear|have|keep)\b", r"\g<only> WANT"),
         (rf"{_WISH} (?:want|need)\b", r"\g<only> WANT"),
         (r"\b(?:i|we)(?: would|'d)(?P<only>(?: only| just)?) like\b", r"\g<only> WANT"),
-        (r"\b(?:give|let) me(?: hear| have)?\b", "WANT"),
+        (r"\b(?:give|let) me(?: hear| have)?\b|\b(?:let us|let's) hear\b", "WANT"),
         (r"\btake (#\d+) (?:off|from|out of)\b", r"DOWN \1"),
         (r"\b(?:add|give) (#\d+) (?:more )?(?:to|of)\b", r"UP \1"),
         (r"\bgive\b", "make"),
@@ -108,7 +118,7 @@ _PHRASES = [
             "remove",
         ),
         (r"\bout of (?:there|here|it)\b", "out"),
-        (rf"\b{_MUST} (?:go|disappear|vanish)\b|(?<=REST )(?:goes|go)\b", "REMOVE"),
+        (rf"\b{_MUST} (?:go|disappear|vanish)\b|\bgo(?:es)? away\b|(?<=REST )(?:goes|go)\b", "REMOVE"),
         (rf"\b(?:{_MUST} )?(?:stays?|remains?)\b", "STAY"),
         (
             r"\b(?:alone|untouched|unchanged|intact|in place|as (?:it|they) (?:is|are)|as is|as before)\b",
@@ -122,13 +132,16 @@ _PHRASES = [
         (r"\bwithout\b|\bminus\b|\bno more\b|\bno\b", ", remove"),
         (r"\bnot\b", "NOT"),
         (r"\b(?:only|just|solely|exclusively)\b", "ONLY"),
+        (r"\bbut\b(?: ?,)*", ", BUT"),
     )
 ]
 _POLITE = re.compile(
     r"\b(?:please|kindly|pls|thanks|thank you(?: very much)?|cheers)\b"
     r"|\b(?:can|could|would|will) (?:you|we)(?: mind)?\b|\bgo ahead and\b|\b(?:try|help me|make sure) to\b"
-    r"|\bi(?: would|'d)? (?:like|want|need|love) you to\b|\blet us\b|\blet's\b|\bfor me\b"
-    r"|\b(?:actually|also|now|throughout|too(?! )|as well(?! as)|first of all|finally|again|simply|instead)\b"
+    r"|\bi(?: would|'d)? (?:like|want|need|love) you to\b|\b(?:let us|let's)\b(?! hear)|\bfor me\b"
+    r"|\bif (?:it is |it's |at all )?possible\b|\bif you (?:can|could)\b"
+    r"|\b(?:actually|also|now|throughout|too(?! )|as well(?! as)|first of all|finally|again|simply"
+    r"|instead(?! of))\b"
     r"|\b(?:completely|entirely|totally|fully|altogether)\b"
     r"|\b(?:the )?(?:volume|level|loudness) of\b"
     r"|\b(?:in|from|of|on|throughout) (?:the|this|that|my) (?:whole |entire )?"
@@ -138,12 +151,14 @@ _HELLO = re.compile(
     r"^(?:(?:yes|ok|okay|well|hey|hi|hello|so|oh)(?=[\s,.!]|$)[\s,.!]*)*(?:(?:no[\s,.!]+)*no\s*[,.!]+\s*)?"
 )
 _QUESTION = re.compile(
-    r"(?:^|[.!?]\s+)(?:what|which|who|whose|when|where|why|how|is|are|was|were|does|did|do (?!not\b)|has|am"
-    r"|have (?:you|i|we)|(?:can|could|should|may) i)\b"
+    r"(?:^|[.!?]\s+)(?:what|which|who|whose|when|where|why|how|is|are|was|were|does|did|has|am"
+    r"|do (?:you|i|we|they|the|these|those|any)|have (?:you|i|we)|(?:can|could|should|may) i)\b"
 )
+_ASKED = re.compile(r"\b(?:can|could) (?:you|we|anyone|anybody) (?:hear|make out|tell)\b")
+_BUT_ALSO = re.compile(r"\bbut (?:also|even|then)\b|\bbut\b(?=[^,.;!?]*\b(?:also|too(?! )|as well)\b)")
 _SENTENCES = re.compile(r"[.!?]+(?=\s|$)|;")
 _CUT = re.compile(
-    r"\s*(?:,|\s-\s|--+|&|\b(?:and|but|then|while|whereas|plus|or|nor|as well as|along with"
+    r"\s*(?:,|\s-\s|--+|&|\b(?:and|then|while|whereas|plus|or|nor|as well as|along with"
     r"|together with)\b)\s*"
 )
 _QUOTES = re.compile(r'"([^"]*\w[^"]*)"|(?<!\w)\'([^\']*\w[^\']*)\'(?!\w)')
@@ -174,7 +189,7 @@ def is_question(text: str) -> bool:
     >>> is_question("is there a dog?"), is_question("could you remove the dog?")
     (True, False)
     """
-    return bool(_QUESTION.search(_POLITE.sub(" ", text).strip()))
+    return bool(_ASKED.search(text) or _QUESTION.search(_POLITE.sub(" ", text).strip()))
 
 
 def sentences(text: str) -> list[list[str]]:
@@ -187,7 +202,7 @@ def sentences(text: str) -> list[list[str]]:
     [['remove the dog', 'birds #0 quieter'], ['keep REST']]
     """
     text = re.sub(r":(?= )", ",", re.sub(r":(?= ?[#@])", "", text))
-    text = " ".join(_POLITE.sub(" ", text).split())
+    text = " ".join(_POLITE.sub(" ", _BUT_ALSO.sub("and", text)).split())
     for name in ONE_NAME:
         text = text.replace(name, name.replace(" ", "_"))
     for pattern, put in _PHRASES:

@@ -7,7 +7,7 @@ output = sum of gain * sound + gain of the rest * everything that was not named.
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,39 @@ QUIETEST, LOUDEST = -60.0, 24.0  # dB; below the first a sound is removed rather
 MOST = 32  # sounds named in one plan
 REMOVED = -math.inf  # the gain, in dB, of a sound that is taken out
 KEPT = 0.0
+GIVES_WAY = ("keep", "solo")  # to a change of level: "keep the dog but make it quieter"
 Span = tuple[float, float]  # seconds from the start; the end may be inf, the end of the recording
+# The form in which a chat writes a plan.
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "is_instruction": {"type": "boolean"},
+        "edits": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "sound": {"type": "string"},
+                    "gain_db": {"type": ["number", "null"]},
+                    "spans": {
+                        "type": "array",
+                        "items": {
+                            "type": "array",
+                            "items": {"type": ["number", "null"]},
+                            "minItems": 2,
+                            "maxItems": 2,
+                        },
+                    },
+                },
+                "required": ["sound", "gain_db", "spans"],
+                "additionalProperties": False,
+            },
+        },
+        "rest_db": {"type": ["number", "null"]},
+    },
+    "required": ["is_instruction", "edits", "rest_db"],
+    "additionalProperties": False,
+}
 
 
 @dataclass(frozen=True)
@@ -32,6 +64,10 @@ class Edit:
 
     def __post_init__(self) -> None:
         Query(self.name)  # refuses an empty or an endless name
+        if not self.name.isprintable():  # a terminal would act on it
+            raise QueryError(
+                f"{self.name!r} has control or invisible characters; name the sound without them"
+            )
         _check_gain(f"{self.name!r}", self.gain_db)
         for start, end in self.spans:
             if not 0 <= start < end:
@@ -86,6 +122,38 @@ def same_sound(one: str, other: str) -> bool:
     (True, False)
     """
     return _key(one) == _key(other)
+
+
+def merged(edits: list[tuple[Edit, str]]) -> list[Edit]:
+    """One edit for each sound and gain, what holds everywhere first; contradictions are left for the plan."""
+    firm: list[Edit] = []
+    for edit, action in edits:
+        rivals = [
+            (other, act)
+            for other, act in edits
+            if other is not edit and same_sound(other.name, edit.name) and other.spans == edit.spans
+        ]
+        if action in GIVES_WAY and any(act in ("up", "down", "gain") for _, act in rivals):
+            continue
+        twin = next(
+            (
+                i
+                for i, one in enumerate(firm)
+                if one.gain_db == edit.gain_db and same_sound(one.name, edit.name)
+            ),
+            None,
+        )
+        if twin is None:
+            firm.append(edit)
+        elif not (firm[twin].spans and edit.spans):
+            firm[twin] = replace(firm[twin], spans=())
+        else:
+            spans = dict.fromkeys((*firm[twin].spans, *edit.spans))
+            firm[twin] = replace(firm[twin], spans=tuple(spans))
+    order = [next(i for i, one in enumerate(firm) if same_sound(one.name, edit.name)) for edit in firm]
+    ranked = sorted(zip(order, firm, strict=True), key=lambda pair: (pair[0], bool(pair[1].spans)))
+    # One sound has one name, the first that it was given.
+    return [replace(edit, name=firm[first].name) for first, edit in ranked]
 
 
 def amplitude(gain_db: float) -> float:
@@ -235,6 +303,8 @@ def _number(value: Any, missing: float) -> float:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is not text")
+    if not value.isprintable():  # a terminal would act on it
+        raise ValueError(f"{value!r} has control or invisible characters")
     return value
 
 

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -27,30 +27,29 @@ class Found:
 
 @dataclass(eq=False)
 class Chosen:
-    """A name with all its stretches."""
+    """A name with all its stretches: first frame, the one after the last, and how sure."""
 
     name: int
-    score: float
-    stretches: list[tuple[int, int]] = field(default_factory=list)  # frames, the end not included
+    stretches: list[tuple[int, int, float]]
 
 
 class Sounding:
-    """Which names could be taken for one another."""
+    """Which of K names could be taken for one another."""
 
     def __init__(self, names: Sequence[str], meanings: Tensor, directions: Tensor) -> None:
+        """(K, 384) unit vectors of the names; (K, D), what the listener holds frames against."""
         self.names = names
-        self.meanings = meanings  # (K, 384) unit vectors
-        self.directions = torch.nn.functional.normalize(directions.cpu(), dim=-1)  # (K, D)
-        self._overlap = _overlaps()
+        directions = torch.nn.functional.normalize(directions.cpu(), dim=-1)
+        self._like = meanings @ meanings.T >= MEANS_THE_SAME
+        self._like |= directions @ directions.T >= SOUNDS_THE_SAME
+        self._plain = [plainly(name) for name in names]
 
-    def like(self, name: int, other: int) -> bool:
-        """Whether only one of the two names should be given to a sound."""
-        one, two = plainly(self.names[name]), plainly(self.names[other])
-        return (
-            float(self.meanings[name] @ self.meanings[other]) >= MEANS_THE_SAME
-            or float(self.directions[name] @ self.directions[other]) >= SOUNDS_THE_SAME
-            or (one, two) in self._overlap
-        )
+    def like(self, name: int, others: Sequence[int]) -> int | None:
+        """The first of `others` that should not be given to a sound beside `name`."""
+        for other in others:
+            if self._like[name, other] or (self._plain[name], self._plain[other]) in _overlaps():
+                return other
+        return None
 
 
 def chosen(found: Iterable[Found], alike: Sounding) -> list[Chosen]:
@@ -66,19 +65,16 @@ def chosen(found: Iterable[Found], alike: Sounding) -> list[Chosen]:
     leaders: list[int] = []
     leader_of: dict[int, int] = {}
     for name in sorted(evidence, key=lambda name: (-evidence[name], name)):
-        leader = next((one for one in leaders if alike.like(one, name)), None)
+        leader = alike.like(name, leaders)
         if leader is None:
             leaders.append(name)
         leader_of[name] = name if leader is None else leader
-    result = {name: Chosen(name, 0.0) for name in leaders}
-    frames: dict[int, list[int]] = {name: [] for name in leaders}
+    frames: dict[int, dict[int, float]] = {name: {} for name in leaders}
     for one in found:
-        leader = leader_of[one.name]
-        result[leader].score = max(result[leader].score, one.score)
-        frames[leader] += (one.active.nonzero()[:, 0] + one.first).tolist()
-    for name, chosen_one in result.items():
-        chosen_one.stretches = _stretches(sorted(set(frames[name])))
-    return list(result.values())
+        mine = frames[leader_of[one.name]]
+        for frame in (one.active.nonzero()[:, 0] + one.first).tolist():
+            mine[frame] = max(mine.get(frame, 0.0), one.score)
+    return [Chosen(name, _stretches(sorted(frames[name].items()))) for name in leaders]
 
 
 @functools.cache
@@ -89,16 +85,16 @@ def _overlaps() -> frozenset[tuple[str, str]]:
     return frozenset((names[one], names[other]) for one, other in labels.overlap.nonzero().tolist())
 
 
-def _stretches(frames: Sequence[int]) -> list[tuple[int, int]]:
-    """Sorted frames as stretches; short gaps are bridged.
+def _stretches(frames: Sequence[tuple[int, float]]) -> list[tuple[int, int, float]]:
+    """Frames in order, and how sure each is, as stretches; short gaps are bridged.
 
-    >>> _stretches([3, 4, 6, 40])
-    [(3, 7), (40, 41)]
+    >>> _stretches([(3, 0.5), (4, 0.5), (6, 0.7), (40, 0.2)])
+    [(3, 7, 0.7), (40, 41, 0.2)]
     """
-    found: list[tuple[int, int]] = []
-    for frame in frames:
+    found: list[tuple[int, int, float]] = []
+    for frame, sure in frames:
         if found and frame - found[-1][1] <= GAP:
-            found[-1] = (found[-1][0], frame + 1)
+            found[-1] = (found[-1][0], frame + 1, max(found[-1][2], sure))
         else:
-            found.append((frame, frame + 1))
+            found.append((frame, frame + 1, sure))
     return found

@@ -8,7 +8,7 @@ import functools
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from torch.nn.functional import normalize, pad
 from unweave import hub
 from unweave.audio.resample import resample_stream
 from unweave.config import from_dict
+from unweave.data.mixtures import known_labels
 from unweave.encoders.minilm import MiniLM
 from unweave.errors import ModelError, QueryError, UsageError
 from unweave.language import knowledge
@@ -29,10 +30,11 @@ from unweave.signal.stft import stft
 from unweave.types import Audio, Heard, Query
 
 DEFAULT = "listener"
-WINDOW = 160  # frames heard at once, 10.24 s
+WINDOW = 96  # frames heard at once, 6.1 s; in training there are 64
 CONTEXT = 16  # frames on either side of a window that are heard and not used
 PIECE = 64  # frames that are judged as one, about 4 s, as in training
 FAINT_DB = 60.0  # frames this far below the loudest are background
+MOST = 40  # names in one piece; nobody can tell more sounds apart in 4 s
 SILENT_DBFS = -90.0  # frames below are silence, whatever the rest
 
 
@@ -42,9 +44,9 @@ class Calibration:
 
     frame: tuple[float, ...] = (1.0, 0.0)  # slope and offset for a frame
     whole: tuple[float, ...] = (1.0, 0.0)  # slope and offset for a stretch of a few seconds
-    stranger: float = 0.0  # taken off the logits of names that were not trained on
+    stranger: float = 0.0  # taken off the logits of names that were neither trained on nor asked for
     threshold: float = 0.5  # a name is heard in a stretch from this probability on
-    onset: float = 0.5  # and in a frame from this one on
+    reach: float = 2.0  # and in its frames whose logit is at most so much below its highest there
 
     def __post_init__(self) -> None:
         if len(self.frame) != 2 or len(self.whole) != 2:
@@ -172,39 +174,44 @@ class Tagger:
         if threshold is not None and not 0 <= threshold <= 1:
             raise UsageError(f"the threshold is a probability between 0 and 1, got {threshold}")
         names = vocabulary() if labels is None else tuple(dict.fromkeys(labels))
+        handicap = self._handicap() if labels is None else torch.zeros(len(names))
         if not names:
             raise QueryError("no label was given; name at least one sound, for example 'dog barking'")
         least = self.calibration.threshold if threshold is None else threshold
-        audible = self._audible(impression)
-        found: list[Found] = []
-        for piece in range(0, len(impression.vectors), PIECE):
-            here = audible[piece : piece + PIECE]
+        audible, found, first = self._audible(impression), list[Found](), 0
+        for vectors in _pieces(impression.vectors):
+            here = audible[first : first + len(vectors)]
             if here.any():
-                found += self._found(impression.vectors[piece : piece + PIECE], here, piece, names, least)
+                logits = self._logits(vectors, names) - handicap[:, None]
+                found += self._found(logits, here, first, least)
+            first += len(vectors)
         if not found:
             return []
-        alike = Sounding(names, self.text_vectors(names), self._read(names)[0])
+        kept = list(dict.fromkeys(one.name for one in found))
+        alike = Sounding(
+            [names[one] for one in kept], self._meanings(names)[kept], self._read(names)[0][kept]
+        )
+        place = {name: number for number, name in enumerate(kept)}
         heard = [
-            Heard(names[one.name], one.score, first * self.frame, min(last * self.frame, impression.duration))
-            for one in chosen(found, alike)
-            for first, last in one.stretches
+            Heard(
+                alike.names[one.name], score, first * self.frame, min(last * self.frame, impression.duration)
+            )
+            for one in chosen([replace(each, name=place[each.name]) for each in found], alike)
+            for first, last, score in one.stretches
         ]
         return sorted(heard, key=lambda one: (-one.score, one.start, one.text))
 
-    def _found(
-        self, vectors: Tensor, audible: Tensor, first: int, names: Sequence[str], least: float
-    ) -> list[Found]:
-        """Names that sound in one piece, which begins at frame `first`."""
-        logits = self._logits(vectors, names)
+    def _found(self, logits: Tensor, audible: Tensor, first: int, least: float) -> list[Found]:
+        """Names, of (K, n) logits, that sound in one piece, which begins at frame `first`."""
         slope, offset = self.calibration.whole
         sure = torch.sigmoid(slope * pooled(logits[:, audible]) + offset)
-        likely = (sure >= least).nonzero()[:, 0]
-        slope, offset = self.calibration.frame
-        frames = torch.sigmoid(slope * logits[likely] + offset).masked_fill(~audible, 0)
-        onset = torch.minimum(frames.amax(1, keepdim=True) * 0.9, torch.tensor(self.calibration.onset))
+        best = sure.topk(min(MOST, len(sure)))
+        likely = best.indices[best.values >= least]
+        frames = logits[likely].masked_fill(~audible, -torch.inf)
+        active = frames >= frames.amax(1, keepdim=True) - self.calibration.reach
         return [
-            Found(int(name), float(sure[name]), first, active)
-            for name, active in zip(likely, (frames >= onset) & audible, strict=True)
+            Found(name, float(sure[name]), first, frames)
+            for name, frames in zip(likely.tolist(), active, strict=True)
         ]
 
     def _audible(self, impression: Impression) -> Tensor:
@@ -224,15 +231,13 @@ class Tagger:
     def _read(self, labels: tuple[str, ...]) -> tuple[Tensor, Tensor]:
         """What the network holds frames against, for each name; the last few sets are remembered."""
         if labels not in self._words:
-            directions, expected = self.network.read(self.text_vectors(labels).to(self.device))
-            known = trained()
-            strange = torch.tensor([plainly(label) not in known for label in labels]).to(expected)
             if len(self._words) >= 8:
                 self._words.pop(next(iter(self._words)))
-            self._words[labels] = directions, expected - self.calibration.stranger * strange
+            self._words[labels] = self.network.read(self._meanings(labels).to(self.device))
+        self._words[labels] = self._words.pop(labels)  # the one used last goes last
         return self._words[labels]
 
-    def text_vectors(self, labels: Sequence[str]) -> Tensor:
+    def _meanings(self, labels: Sequence[str]) -> Tensor:
         """(K, 384) unit vectors of names in the text space.
 
         Raises:
@@ -241,12 +246,24 @@ class Tagger:
         if tuple(labels) == vocabulary():
             return knowledge.vectors()
         self.encoder.remember([label for label in labels if self.encoder.reads(label)])
-        return self.encoder.encode([Query(label) for label in labels]).cpu()
+        # A few at a time: all are made as long as the longest.
+        parts = [labels[first : first + 256] for first in range(0, len(labels), 256)]
+        return torch.cat([self.encoder.encode([Query(label) for label in part]).cpu() for part in parts])
+
+    @functools.cached_property
+    def _alike(self) -> dict[tuple[str, str], float]:
+        return {}
 
     def alike(self, one: str, other: str) -> float:
         """How near two names are in meaning: the cosine of their vectors, -1..1."""
-        first, second = self.text_vectors([one, other])
-        return float(first @ second)
+        if (one, other) not in self._alike:
+            first, second = self._meanings([one, other])
+            self._alike[one, other] = float(first @ second)
+        return self._alike[one, other]
+
+    def _handicap(self) -> Tensor:
+        """(K,) what is taken off the logits of all names that are known, unless somebody asks for them."""
+        return self.calibration.stranger * _strange()
 
     @torch.inference_mode()
     def embed(self, audio: Audio) -> Tensor:
@@ -267,7 +284,7 @@ class Tagger:
             [pooled(self._logits(piece, names)) for piece in _pieces(impression.vectors[audible])]
         ).mean(0)
         weight, best = logits.topk(min(8, len(names)))
-        return normalize(weight.softmax(0) @ self.text_vectors(names)[best], dim=0)
+        return normalize(weight.softmax(0) @ self._meanings(names)[best], dim=0)
 
 
 def _pieces(vectors: Tensor) -> list[Tensor]:
@@ -291,6 +308,13 @@ def _windows(blocks: Iterable[Tensor], span: int) -> Iterator[tuple[Tensor, int,
 
 
 @functools.cache
+def _strange() -> Tensor:
+    """(K,) 1 for the names of `vocabulary` that were not trained on, else 0."""
+    known = trained() | {plainly(label) for label in known_labels()}
+    return torch.tensor([float(name not in known) for name in vocabulary()])
+
+
+@functools.cache
 def vocabulary() -> tuple[str, ...]:
     """Every name that is known: of the training labels, AudioSet, VGGSound and much more."""
     return tuple(knowledge.table())
@@ -300,22 +324,23 @@ def load(weights: str | Path = DEFAULT, device: str = "cpu") -> Tagger:
     """The listener from a published name or a weight file; the calibration lies beside it, as .json.
 
     Raises:
-        ModelError: the file, its calibration, or the text encoder is missing or damaged.
+        ModelError: the file, the calibration of a published name, or the text encoder is missing or damaged.
         UnknownNameError: no such name, and not a file either.
     """
     path = Path(weights)
-    if not path.is_file():
+    published = not path.is_file()
+    if published:
         path = hub.path_of(hub.find(str(weights)))
     if hub.engine_of(path) != "listener":
         raise ModelError(f"{path} holds no listener but {hub.engine_of(path)!r}; leave the name out")
     network = channels_last(hub.load(ListenerNetwork, ListenerConfig, path, device))
-    return Tagger(network, MiniLM(device), _calibration(path.with_suffix(".json")), device)
+    return Tagger(network, MiniLM(device), _calibration(path.with_suffix(".json"), published), device)
 
 
-def _calibration(path: Path) -> Calibration:
-    if not path.exists():  # weights that were just trained
+def _calibration(path: Path, needed: bool) -> Calibration:
+    if not path.exists() and not needed:  # weights that were just trained
         return Calibration()
     try:
         return from_dict(Calibration, json.loads(path.read_text(encoding="utf-8"))["calibration"])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path} is no calibration of a listener: {error}; reinstall unweave") from error

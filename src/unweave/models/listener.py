@@ -47,12 +47,17 @@ class ListenerConfig:
 class ListenerNetwork(nn.Module):
     """Band levels -> one vector per frame; text vectors -> what they are held against."""
 
+    mean: Tensor
+    spread: Tensor
+
     def __init__(self, config: ListenerConfig) -> None:
         super().__init__()
         self.config = config
         self.encoder = Encoder(config.encoder)
         heard = ROWS * sum(config.encoder.widths[1:])
-        self.norm, self.drop = nn.LayerNorm(heard), nn.Dropout(config.dropout)
+        self.register_buffer("mean", torch.zeros(heard))  # of every feature, over the training mixtures
+        self.register_buffer("spread", torch.ones(heard))  # its standard deviation
+        self.drop = nn.Dropout(config.dropout)
         self.flat = nn.Linear(heard, config.dim)
         self.follow = nn.ModuleList(_Follow(config.dim, gap, config.dropout) for gap in (1, 2, 4))
         self.out = nn.Sequential(nn.LayerNorm(config.dim), nn.Linear(config.dim, config.dim))
@@ -65,25 +70,30 @@ class ListenerNetwork(nn.Module):
         nn.init.constant_(self.expected.bias, -5.0)
         nn.init.zeros_(self.expected.weight)
 
-    def collect(self, features: Tensor) -> Tensor:
-        """What the way down makes of a mixture, at one rate.
+    def collect(self, features: Tensor) -> list[Tensor]:
+        """What the way down makes of a mixture.
 
         Args:
             features: (B, 3, bands, N) of `Encoder.features`, N a multiple of the encoder's stride.
 
         Returns:
-            (B, N / stride, D): every level but the first, averaged in `ROWS` parts of the range.
+            (B, ROWS * width, n) of every level but the first, averaged in `ROWS` parts of the range; n is
+            N / 4 for the second level and half as much from each level to the next.
         """
-        frames = features.shape[-1] // self.config.stride
-        parts = []
-        for level in self.encoder.listen(features)[1:]:
-            rows = functional.adaptive_avg_pool2d(level.float(), (ROWS, level.shape[3]))
-            parts.append(rows.flatten(1, 2).repeat_interleave(frames // level.shape[3], dim=2))
-        return torch.cat(parts, dim=1).mT
+        return [
+            functional.adaptive_avg_pool2d(level.float(), (ROWS, level.shape[3])).flatten(1, 2)
+            for level in self.encoder.listen(features)[1:]
+        ]
 
-    def judge(self, collected: Tensor) -> Tensor:
-        """(B, frames, D) from `collect` -> (B, frames, dim): what is held against words."""
-        x = self.flat(self.drop(self.norm(collected)))
+    def joined(self, levels: list[Tensor]) -> Tensor:
+        """Levels from `collect`, at one rate and as deviations from what is usual: (B, N / stride, D)."""
+        frames = levels[0].shape[2]
+        parts = [level.repeat_interleave(frames // level.shape[2], dim=2) for level in levels]
+        return (torch.cat(parts, dim=1).mT - self.mean) / self.spread
+
+    def judge(self, levels: list[Tensor]) -> Tensor:
+        """Levels from `collect` -> (B, frames, dim): what is held against words."""
+        x = self.flat(self.drop(self.joined(levels)))
         for layer in self.follow:
             x = layer(x)
         return self.out(x)  # type: ignore[no-any-return]

@@ -1,7 +1,7 @@
 """A recording taken apart in one or several goes: every go asks for sounds in what the earlier ones left."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -53,16 +53,41 @@ class Apart:
         self.frames = 0  # samples per channel; known as soon as the recording was heard to its end
         self.chunked = Chunked(Native(rig.separator, recording.sample_rate))
 
-    def take(self, queries: Sequence[Query]) -> list[Part]:
+    def take(self, queries: Sequence[Query], least: float | None = None) -> list[Part]:
         """Take the sounds of `queries` out of what is left, and judge whether they were there.
+
+        Sounds that are asked for together share what they have in common. What a sound took that was not
+        there is given to the others: they are asked for once more, without it.
+
+        Args:
+            queries: what to take.
+            least: a sound that is less likely there is put back, as if it had never been asked for; None:
+                it stays, as silence.
 
         Raises:
             DeviceError: the engine ran out of memory.
             OutputError: the disk is full.
         """
-        rate = self.recording.sample_rate
-        tally = judge.Tally(len(queries), rate)
-        loudest = judge.Loudest(len(queries)) if self.rig.ears else None
+        parts = self._ask(queries, judging=self.rig.ears is not None)
+        gone = [part for part in parts if part.verdict.silenced or part.verdict.score < (least or 0)]
+        kept = [part for part in parts if part not in gone]
+        again = _sharing(gone, kept, self.chunked.window)
+        anew = self._ask([part.query for part in again], judging=False) if again else []
+        for old, new in zip(again, anew, strict=True):
+            self._shelf.drop(old.slot)
+            verdict = replace(new.verdict, presence=old.verdict.presence, least=old.verdict.least)
+            parts[parts.index(old)] = replace(new, verdict=verdict)
+        if least is not None:
+            for part in gone:
+                self._shelf.drop(part.slot)
+                parts.remove(part)
+        self.parts += parts
+        return parts
+
+    def _ask(self, queries: Sequence[Query], judging: bool) -> list[Part]:
+        """One pass over what is left; the parts wait on the shelf."""
+        tally = judge.Tally(len(queries), self.recording.sample_rate)
+        loudest = judge.Loudest(queries, self.recording.sample_rate) if judging else None
         slots = self._shelf.make_room(len(queries))
         for mixture, stems in self.chunked.stream(self.left(), queries):
             stems = self.recording.rounded(stems)
@@ -72,18 +97,11 @@ class Apart:
                 loudest.add(mixture, _sounds(mixture, stems, queries))
         verdicts = tally.verdicts()
         if loudest is not None:
-            verdicts = judge.judged(verdicts, queries, loudest, self.rig, rate)
-        taken = [
+            verdicts = judge.judged(verdicts, queries, loudest, self.rig)
+        return [
             Part(query, verdict, query.spans, slot)
             for query, verdict, slot in zip(queries, verdicts, slots, strict=True)
         ]
-        self.parts += taken
-        return taken
-
-    def drop(self, part: Part) -> None:
-        """Put a part back into the rest, as if it had never been asked for."""
-        self.parts.remove(part)
-        self._shelf.drop(part.slot)
 
     def pieces(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The whole recording, piece by piece: mixture (C, t), and parts (Q, C, t) in their order."""
@@ -107,6 +125,32 @@ class Apart:
             self.frames += mixture.shape[-1]
             if self._progress is not None:
                 self._progress(self.frames / self.recording.sample_rate, self.recording.seconds)
+
+
+def _sharing(gone: Sequence[Part], kept: Sequence[Part], window: float) -> list[Part]:
+    """Those of `kept` that were asked for in one window with a sound that is gone, or with one that was."""
+    found: list[Part] = []
+    reached = [part for part in gone if part.query.keep]
+    for one in reached:  # which grows meanwhile
+        near = [
+            part
+            for part in kept
+            if part.query.keep and part not in found and _near(part.query, one.query, window)
+        ]
+        found += near
+        reached += near
+    return [part for part in kept if part in found]
+
+
+def _near(one: Query, other: Query, seconds: float) -> bool:
+    """Whether spans of the two are less than some seconds apart."""
+    if not one.spans or not other.spans:
+        return True
+    return any(
+        start < last + seconds and first < end + seconds
+        for start, end in one.spans
+        for first, last in other.spans
+    )
 
 
 def _sounds(mixture: Tensor, stems: Tensor, queries: Sequence[Query]) -> Tensor:

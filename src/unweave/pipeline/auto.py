@@ -5,18 +5,25 @@ language model, and with two steps more: a sound that the stem does not confirm 
 listened to again, because loud sounds hide quiet ones.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from unweave.errors import UsageError
 from unweave.listen.merging import MEANS_THE_SAME
 from unweave.pipeline import presence
-from unweave.pipeline.apart import Apart, Part, Spans, widened
+from unweave.pipeline.apart import Apart, Spans, widened
 from unweave.pipeline.naming import slug
 from unweave.types import Heard, Query
 
+if TYPE_CHECKING:
+    from unweave.listen.tagger import Impression
+
 MARGIN = 1.0  # seconds around each span in which a sound is looked for: attacks and tails are heard late
 GAP = 1.0  # seconds; spans nearer than this are asked for as one
+FAINT_DB = 50.0  # what is left and this far below the loudest moment of the recording is remnants and noise
+GOES = 3  # times that names which were not confirmed make room for less certain ones, before listening again
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,7 @@ def split(apart: Apart, limits: Limits) -> list[str]:
         limits: when to stop.
 
     Returns:
-        What is to be said to people: that nothing was found, or what was left for want of tracks.
+        What is to be said to people: that nothing was found, or what was heard and not looked for.
 
     Raises:
         UsageError: there are no ears.
@@ -73,16 +80,22 @@ def split(apart: Apart, limits: Limits) -> list[str]:
         )
     tried: list[str] = []
     crowd: list[Guess] = []
+    faint = -math.inf  # dBFS
     for _ in range(limits.rounds):
-        impression = ears.follow(apart.left(), apart.recording.sample_rate)
-        found = guesses(ears.heard(impression), tried, ears.alike)
-        room = limits.tracks - len(apart.parts)
-        chosen, crowd = found[:room], found[room:]
-        if not chosen:
+        if len(apart.parts) == limits.tracks:
             break
-        tried += [guess.name for guess in chosen]
-        for part, guess in zip(apart.take([guess.query for guess in chosen]), chosen, strict=True):
-            _settle(apart, part, guess, least)
+        impression = ears.follow(apart.left(), apart.recording.sample_rate)
+        crowd = guesses(_above(ears.heard(impression), impression, faint), tried, ears.alike)
+        if not crowd:
+            break
+        faint = max(faint, float(impression.level_db.max()) - FAINT_DB)
+        for _ in range(GOES):
+            room = limits.tracks - len(apart.parts)
+            chosen, crowd = crowd[:room], crowd[room:]
+            if not chosen:
+                break
+            tried += [guess.name for guess in chosen]
+            _take(apart, chosen, least)
     apart.parts.sort(key=lambda part: -part.verdict.score)
     return _said(apart, crowd, limits)
 
@@ -93,36 +106,45 @@ def guesses(heard: Sequence[Heard], tried: Sequence[str], alike: Callable[[str, 
     Names that mean the same are one, under the most certain name, and so are names that would give the same
     file name; what was tried before is left out.
     """
-    found: dict[str, Guess] = {}
+    by_name: dict[str, list[Heard]] = {}
     for one in sorted(heard, key=lambda one: -one.score):
-        name = " ".join(one.text.split())
-        if any(_same(name, old, alike) for old in tried):
-            continue
-        known = next((old for old in found if _same(name, old, alike)), name)
-        before = found.get(known, Guess(known, one.score, ()))
-        found[known] = replace(before, spans=widened((*before.spans, (one.start, one.end)), 0.0, 0.0))
-    return list(found.values())
+        by_name.setdefault(" ".join(one.text.split()), []).append(one)
+    found: dict[str, list[Heard]] = {}
+    for name, stretches in by_name.items():
+        if not any(_same(name, old, alike) for old in tried):
+            known = next((old for old in found if _same(name, old, alike)), name)
+            found.setdefault(known, []).extend(stretches)
+    return [
+        Guess(name, stretches[0].score, widened(tuple((one.start, one.end) for one in stretches), 0.0, 0.0))
+        for name, stretches in found.items()
+    ]
 
 
 def _same(one: str, other: str, alike: Callable[[str, str], float]) -> bool:
     return slug(one) == slug(other) or alike(one, other) >= MEANS_THE_SAME
 
 
-def _settle(apart: Apart, part: Part, guess: Guess, least: float) -> None:
-    """Keep a part as what it was taken for, or put it back."""
-    if part.verdict.score < least:
-        apart.drop(part)
-    else:
-        apart.parts[apart.parts.index(part)] = replace(part, spans=guess.spans)
+def _above(heard: Sequence[Heard], impression: "Impression", level_db: float) -> list[Heard]:
+    """What is louder than a level, dBFS, at some moment while it is heard."""
+    levels = impression.level_db
+    return [one for one in heard if levels[impression.frames(one.start, one.end)].max() > level_db]
+
+
+def _take(apart: Apart, chosen: Sequence[Guess], least: float) -> None:
+    """Keep the guesses that their stems confirm, with the times at which they were heard."""
+    spans = {guess.name: guess.spans for guess in chosen}
+    for part in apart.take([guess.query for guess in chosen], least):
+        apart.parts[apart.parts.index(part)] = replace(part, spans=spans[part.query.text])
 
 
 def _said(apart: Apart, crowd: Sequence[Guess], limits: Limits) -> list[str]:
+    said = []
     if crowd:
         names = ", ".join(guess.name for guess in crowd[:5]) + (", ..." if len(crowd) > 5 else "")
-        return [
-            f"{len(crowd)} more sounds were heard than the limit of {limits.tracks} tracks allows, and are "
-            f"in the residual: {names}"
-        ]
+        full = len(apart.parts) == limits.tracks
+        why = f"the limit is {limits.tracks} tracks" if full else "many surer ones turned out not to be there"
+        count = "1 more sound was" if len(crowd) == 1 else f"{len(crowd)} more sounds were"
+        said.append(f"{count} heard and not looked for, because {why}; in the residual: {names}")
     if not apart.parts:
-        return ["no sound was recognised; the residual is the whole recording"]
-    return []
+        said.append("no sound was recognised; the residual is the whole recording")
+    return said

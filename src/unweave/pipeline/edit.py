@@ -1,5 +1,6 @@
 """Take a recording apart in memory: ask for sounds in words, or for all of them, and get the rest as well."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,7 @@ import torch
 
 from unweave import audio, hub
 from unweave.errors import AudioError, QueryError
-from unweave.pipeline import auto, examples
+from unweave.pipeline import auto, examples, tracks
 from unweave.pipeline import rig as rigs
 from unweave.pipeline.apart import Apart, Recording
 from unweave.pipeline.rig import Rig
@@ -30,7 +31,8 @@ def separate(
     Every stem has the rate, channels and length of the recording, and together they add up to it. A sound
     that is most likely not there has a low score and a silent stem; it needs a listener to know that, and
     one comes along with every model that is named. Without queries the listener chooses: one stem for each
-    sound it hears, the most certain first, under different names.
+    sound it hears, the most certain first, under different names. Warns (UserWarning) when it hears none, or
+    more than there is room for.
 
     Args:
         source: a file, or sound in memory.
@@ -132,14 +134,21 @@ def _stems(
 ) -> list[Stem]:
     samples, rate = recording.samples, recording.sample_rate
     with Shelf(len(samples)) as shelf:
-        apart = Apart(Recording(lambda: [samples], rate, recording.duration), rig, shelf)
+        blocks = samples.split(tracks.BLOCK, dim=1)
+        apart = Apart(Recording(lambda: blocks, rate, recording.duration), rig, shelf)
         if queries is None:
-            auto.split(apart, limits or auto.Limits())
+            for said in auto.split(apart, limits or auto.Limits()):
+                warnings.warn(said, UserWarning, stacklevel=3)
         else:
             apart.take(examples.in_words(queries, rig))
-        parts = torch.cat([stems for _, stems in apart.pieces()], dim=-1)  # (Q, C, T)
+        parts, rest = samples.new_empty(len(apart.parts), *samples.shape), torch.empty_like(samples)
+        done = 0
+        for mixture, stems in apart.pieces():
+            here = slice(done, done + mixture.shape[-1])
+            parts[..., here], rest[:, here] = stems, consistency.residual(mixture, stems)
+            done = here.stop
     stems = [
         Stem(part.query, Audio(stem, rate), part.verdict.score, part.spans)
         for part, stem in zip(apart.parts, parts, strict=True)
     ]
-    return [*stems, Stem(None, Audio(consistency.residual(samples, parts), rate), 1.0)]
+    return [*stems, Stem(None, Audio(rest, rate), 1.0)]

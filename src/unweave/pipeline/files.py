@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -71,7 +71,8 @@ def separate_file(
         rig: the engine, and ears, without which nothing is silenced or found by itself.
         options: format and names.
         limits: of the choice without queries.
-        progress: told seconds of sound done, and in all where known; from the start for every pass.
+        progress: told seconds of sound done, and in all where known, whenever the recording is listened to
+            or separated; from the start each time. Writing is not told.
 
     Returns:
         What the sidecar says; None where `skip_existing` found the same work done before.
@@ -173,14 +174,19 @@ def _write(
     """
     info, with_rest = job.reader.info, len(paths) > len(apart.parts)
     tally = judge.Tally(len(paths), info.sample_rate)
-    for mixture, stems in apart.pieces():
-        tally.add(mixture, _with_rest(mixture, stems) if with_rest else stems)
-    gain = tracks.fitting_gain(job.target, tally.lowest, tally.highest)
+    gain, outdated = 1.0, _outdated(job, paths[0].parent) if notes else []
+    clips = job.target.subtype not in tracks.FLOAT_SUBTYPES
+    if clips:  # else the tally is made on the way
+        for mixture, stems in _all_pieces(apart, with_rest):
+            tally.add(mixture, stems)
+        gain = tracks.fitting_gain(job.target, tally.lowest, tally.highest)
     with tracks.Tracks(
         paths, info.sample_rate, info.channels, job.target, job.options.overwrite, gain
     ) as written:
-        for mixture, stems in apart.pieces():
-            written.write(_with_rest(mixture, stems) if with_rest else stems)
+        for mixture, stems in _all_pieces(apart, with_rest):
+            if not clips:
+                tally.add(mixture, stems)
+            written.write(stems)
         written.finish(tally.lowest, tally.highest)
         error = written.sum_error_db(job.reader.blocks(tracks.BLOCK), gain) if with_rest else None
         separation = _separation(job, apart, paths, tally, gain, error, said)
@@ -188,12 +194,31 @@ def _write(
             sidecar.write(written.staged / sidecar.NAME, separation)
         if job.automatic:
             events.write(written.staged, separation)
-        written.commit(*notes)
+        written.commit(*notes, outdated=outdated)
     return separation
 
 
-def _with_rest(mixture: Tensor, stems: Tensor) -> Tensor:
-    return torch.cat([stems, residual(mixture, stems)[None]])
+def _all_pieces(apart: Apart, with_rest: bool) -> Iterator[tuple[Tensor, Tensor]]:
+    """The recording, piece by piece, with all that is to be written: (C, t) and (N, C, t)."""
+    for mixture, stems in apart.pieces():
+        yield mixture, torch.cat([stems, residual(mixture, stems)[None]]) if with_rest else stems
+
+
+def _outdated(job: _Job, out: Path) -> list[str]:
+    """Names of the files that go with a sidecar which is to be replaced."""
+    if not job.options.overwrite:
+        return []
+    try:
+        before = sidecar.read(out / sidecar.NAME)
+    except UsageError:  # there is none, or it is not to be trusted
+        return []
+    names = [track.file for track in before.stems]
+    names += [events.LABELS, events.EVENTS] if before.automatic else []
+    return [
+        name
+        for name in names
+        if Path(name).name == name and (out / name).is_file() and not (out / name).samefile(job.source)
+    ]
 
 
 def _separation(
@@ -318,7 +343,8 @@ def _before(
     same = (
         found.automatic == (queries is None)
         and (queries is None or asked == [sidecar.Asked.of(query) for query in queries])
-        and not any(query.example for query in queries or ())  # a sidecar does not hold the samples
+        # A sidecar does not hold the samples of an example.
+        and not any(examples.is_listened_to(query, rig) for query in queries or ())
         and found.model.name == rig.model
         and (found.listener.name if found.listener else "") == rig.listener
         and found.source.sha256 == hub.file_sha256(source)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 BLOCK = 0.5  # seconds over which a stem's share of the mixture is taken
 AUDIBLE_DB = 60.0  # a half second this far below the loudest one is background, its shares say nothing
+SHORTEST = 1.0  # seconds; shares of shorter excerpts say little
 LEAST_SHARE = 0.01  # a stem that takes less than this of every half second holds leakage, not the sound
 FAINTEST = LEAST_SHARE  # shares below are alike: how faint leakage is says nothing
 SUREST = 1e-3  # chances nearer than this to 0 or 1 are alike
@@ -120,78 +121,154 @@ class Tally:
 
 @dataclass(frozen=True, eq=False)
 class Excerpt:
-    """A few seconds of a recording."""
+    """A few seconds of a recording in which a sound was asked for, and what its stem has there."""
 
-    mixture: Tensor  # (C, t)
-    number: int  # excerpts with the same one have the same mixture
+    number: int  # of the piece, counted from 1
+    piece: Tensor  # (C, t) of the recording
+    first: int  # sample of the piece at which the excerpt begins
+    last: int  # and before which it ends
+    stem: Tensor  # (C, last - first)
+    energy: float  # of the stem
+    whole: float  # energy of the recording there
+
+    @property
+    def mixture(self) -> Tensor:
+        """(C, last - first) the recording."""
+        return self.piece[:, self.first : self.last]
+
+    @property
+    def share(self) -> float:
+        """0..1, how much of the recording is in the stem."""
+        return min(1.0, self.energy / max(self.whole, 1e-20))
+
+    @property
+    def power(self) -> float:
+        """Of the recording there, per sample."""
+        return self.whole / max(1, self.mixture.numel())
 
 
 class Loudest:
-    """For each of Q stems the piece in which it has most energy, kept to be listened to."""
+    """For each of Q stems two excerpts, kept to be listened to: of most energy, and of the largest share.
 
-    def __init__(self, stems: int) -> None:
-        self._energy = [0.0] * stems
+    What leaks into a stem under a loud sound may have more energy than the sound itself has elsewhere; there
+    the sound has the larger share. Excerpts lie within the spans of their query, where the stem is whole.
+    """
+
+    def __init__(self, queries: Sequence[Query], sample_rate: int) -> None:
+        self.sample_rate = sample_rate
+        self._queries = queries
+        self._start = 0  # samples heard so far
         self._pieces = 0
-        self.excerpts: list[Excerpt | None] = [None] * stems  # None: the stem is silent
-        self.stems: list[Tensor | None] = [None] * stems  # (C, t) each, of that excerpt
+        self._power = 0.0  # of the loudest piece
+        self._loudest: list[Excerpt | None] = [None] * len(queries)  # None: the stem is silent
+        self._clearest: list[Excerpt | None] = [None] * len(queries)
 
     def add(self, mixture: Tensor, stems: Tensor) -> None:
         """Take the next piece: (C, t) and (Q, C, t)."""
-        here: Excerpt | None = None
         self._pieces += 1
+        self._power = max(self._power, _energy(mixture) / max(1, mixture.numel()))
+        held: Tensor | None = None  # one copy for all that keep this piece
         for i, stem in enumerate(stems):
-            energy = stem.square().sum(dtype=torch.float64).item()
-            if energy > self._energy[i]:
-                here = here or Excerpt(mixture.clone(), self._pieces)
-                self._energy[i], self.excerpts[i], self.stems[i] = energy, here, stem.clone()
+            for first, last in self._asked(self._queries[i], mixture.shape[-1]):
+                energy = _energy(stem[:, first:last])
+                if energy == 0:
+                    continue
+                whole = _energy(mixture[:, first:last])
+                new = Excerpt(self._pieces, mixture, first, last, stem[:, first:last], energy, whole)
+                louder = _louder(new, self._loudest[i])
+                clearer = self._clearer(new, self._clearest[i])
+                if louder or clearer:
+                    held = mixture.clone() if held is None else held
+                    new = replace(new, piece=held, stem=new.stem.clone())
+                self._loudest[i] = new if louder else self._loudest[i]
+                self._clearest[i] = new if clearer else self._clearest[i]
+        self._start += mixture.shape[-1]
+
+    def of(self, stem: int) -> list[Excerpt]:
+        """None of a silent stem; one where the two are the same, or the second one is background."""
+        loudest, clearest = self._loudest[stem], self._clearest[stem]
+        if loudest is None:
+            return []
+        if clearest is None or clearest is loudest or not self._usable(clearest):
+            return [loudest]
+        return [loudest, clearest]
+
+    def _asked(self, query: Query, length: int) -> list[tuple[int, int]]:
+        """Where the next `length` samples may have the sound, counted from the first of them."""
+        if not query.spans:
+            return [(0, length)]
+        ends = [
+            (round(start * self.sample_rate) - self._start, round(end * self.sample_rate) - self._start)
+            for start, end in query.spans
+        ]
+        return [(max(0, first), min(length, last)) for first, last in ends if first < length and last > 0]
+
+    def _clearer(self, new: Excerpt, old: Excerpt | None) -> bool:
+        return old is None or (self._usable(new), new.share) > (self._usable(old), old.share)
+
+    def _usable(self, excerpt: Excerpt) -> bool:
+        """Whether a share there says something: neither background nor a short end."""
+        audible = excerpt.power >= self._power * 10 ** (-AUDIBLE_DB / 10)
+        return audible and excerpt.last - excerpt.first >= SHORTEST * self.sample_rate
+
+
+def _louder(new: Excerpt, old: Excerpt | None) -> bool:
+    return old is None or new.energy > old.energy
 
 
 def judged(
-    verdicts: Sequence[Verdict], queries: Sequence[Query], loudest: Loudest, rig: Rig, sample_rate: int
+    verdicts: Sequence[Verdict], queries: Sequence[Query], loudest: Loudest, rig: Rig
 ) -> list[Verdict]:
-    """Verdicts with the chance that each sound is there; a query without words keeps what it had."""
-    model, found = rig.presence or presence.shipped(), signs(queries, loudest, rig, sample_rate)
+    """Verdicts with the chance that each sound is there, the largest that one of its excerpts gives.
+
+    A query without words keeps what it had.
+    """
+    model, found = rig.presence or presence.shipped(), signs(queries, loudest, rig)
     return [
-        verdict if sign is None else replace(verdict, presence=float(model.chance(sign)), least=model.silence)
+        verdict
+        if sign is None
+        else replace(verdict, presence=float(model.chance(sign).max()), least=model.silence)
         for verdict, sign in zip(verdicts, found, strict=True)
     ]
 
 
-def signs(queries: Sequence[Query], loudest: Loudest, rig: Rig, sample_rate: int) -> list[Tensor | None]:
-    """What speaks for and against each sound, taken from the piece in which its stem is loudest.
+def signs(queries: Sequence[Query], loudest: Loudest, rig: Rig) -> list[Tensor | None]:
+    """What speaks for and against each sound, taken from the excerpts of its stem.
 
     Args:
         queries: Q.
-        loudest: of the Q sounds at `sample_rate` Hz.
+        loudest: of the Q sounds.
         rig: with ears. The engine is asked once more, in other words: what it finds only under one name
             is less likely there.
-        sample_rate: Hz.
 
     Returns:
-        For each query float64 `presence.SIGNS`; None for one without words.
+        For each query float64 (1 or 2 excerpts, `presence.SIGNS`), the excerpt of most energy first; None
+        for one without words.
     """
     if rig.ears is None:
         raise UsageError("judging wants a listener; load one beside the engine")
+    ears, rate = rig.ears, loudest.sample_rate
+    names = [query.text.strip() for query in queries]
+    excerpts = [loudest.of(i) if name else [] for i, name in enumerate(names)]
+    mixtures: dict[tuple[int, int, int], Impression] = {}
+    again = _asked_again(queries, excerpts, rig, rate)
     found: list[Tensor | None] = []
-    mixtures: dict[int, Impression] = {}
-    again = _asked_again(queries, loudest, rig, sample_rate)
-    for i, query in enumerate(queries):
-        excerpt, stem, name = loudest.excerpts[i], loudest.stems[i], query.text.strip()
-        if not name:
-            found.append(None)
-        elif excerpt is None or stem is None:
-            found.append(_signs(0.0, 0.0, [SUREST] * 3, 0.0))
-        else:
-            if excerpt.number not in mixtures:
-                mixtures[excerpt.number] = rig.ears.follow([excerpt.mixture], sample_rate)
+    for i, name in enumerate(names):
+        rows = []
+        for one in excerpts[i]:
+            place = one.number, one.first, one.last
+            if place not in mixtures:
+                mixtures[place] = ears.follow([one.mixture], rate)
             heard = [
-                _chance(rig.ears, rig.ears.follow([sound], sample_rate), name)
-                for sound in (stem, excerpt.mixture - stem)
+                _chance(ears, ears.follow([sound], rate), name)
+                for sound in (one.stem, one.mixture - one.stem)
             ]
-            heard.append(_chance(rig.ears, mixtures[excerpt.number], name))
-            peak = shares_of(excerpt.mixture, stem[None], sample_rate)[0]
-            whole = _energy(stem) / max(_energy(excerpt.mixture), 1e-20)
-            found.append(_signs(peak, whole, heard, _stability(stem, again[i])))
+            heard.append(_chance(ears, mixtures[place], name))
+            peak = shares_of(one.mixture, one.stem[None], rate)[0]
+            stability = _stability(one.stem, again[i, one.number][:, one.first : one.last])
+            rows.append(_signs(peak, one.share, heard, stability))
+        silent = _signs(0.0, 0.0, [SUREST] * 3, 0.0)
+        found.append(torch.stack(rows or [silent]) if name else None)
     return found
 
 
@@ -202,20 +279,17 @@ def _signs(peak: float, share: float, heard: Sequence[float], stability: float) 
 
 
 def _asked_again(
-    queries: Sequence[Query], loudest: Loudest, rig: Rig, sample_rate: int
-) -> list[Tensor | None]:
-    """For each query its sound in its excerpt, asked for in other words; (C, t) each."""
+    queries: Sequence[Query], excerpts: Sequence[Sequence[Excerpt]], rig: Rig, sample_rate: int
+) -> dict[tuple[int, int], Tensor]:
+    """The sounds in the pieces of their excerpts, asked for in other words: (query, piece) -> (C, t)."""
     engine = Native(rig.separator, sample_rate)
-    answers: list[Tensor | None] = [None] * len(queries)
-    for number in sorted({excerpt.number for excerpt in loudest.excerpts if excerpt}):
-        here = [i for i, excerpt in enumerate(loudest.excerpts) if excerpt and excerpt.number == number]
-        asked = [i for i in here if queries[i].text.strip()]
-        excerpt = loudest.excerpts[here[0]]
-        if excerpt is None or not asked:
-            continue
+    pieces = {one.number: one.piece for some in excerpts for one in some}
+    answers: dict[tuple[int, int], Tensor] = {}
+    for number in sorted(pieces):
+        asked = [i for i, some in enumerate(excerpts) if any(one.number == number for one in some)]
         words = [_reworded(queries[i]) for i in asked]
-        for i, answer in zip(asked, engine.separate(excerpt.mixture, words), strict=True):
-            answers[i] = answer
+        for i, answer in zip(asked, engine.separate(pieces[number], words), strict=True):
+            answers[i, number] = answer
     return answers
 
 
@@ -224,10 +298,10 @@ def _reworded(query: Query) -> Query:
     return replace(query, text=text, keep=True, spans=())
 
 
-def _stability(stem: Tensor, again: Tensor | None) -> float:
+def _stability(stem: Tensor, again: Tensor) -> float:
     """The share of the stem that an answer to other words has too, 0..1."""
     energy = _energy(stem)
-    if again is None or energy == 0:
+    if energy == 0:
         return 0.0
     common = (stem * again).sum(dtype=torch.float64).item()
     return min(1.0, max(0.0, common / max(energy, _energy(again))))

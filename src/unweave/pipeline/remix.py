@@ -151,7 +151,7 @@ def remix_file(
             frames=pieces.frames,
             gain_db=20 * math.log10(gain),
             seconds=round(time.perf_counter() - began, 3),
-            warnings=(*reader.warnings, *_warnings(apart.parts, gain, target.subtype)),
+            warnings=(*reader.warnings, *_warnings(apart.parts, pieces, gain, target.subtype)),
         )
 
 
@@ -163,6 +163,7 @@ class _Pieces:
     apart: Apart
     sample_rate: int
     frames: int = 0  # given out by the last pass
+    silent: bool = False  # whether the file that was written is
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         self.frames = 0
@@ -172,15 +173,20 @@ class _Pieces:
 
     def write(self, out: Path, channels: int, target: FileFormat, overwrite: bool) -> float:
         """Make the file; the gain, 1 or less, that keeps it within full scale."""
-        tally = judge.Tally(1, self.sample_rate)
-        for mixture, remixed in self:
-            tally.add(mixture, remixed[None])
-        gain = tracks.fitting_gain(target, tally.lowest, tally.highest)
+        tally, gain = judge.Tally(1, self.sample_rate), 1.0
+        clips = target.subtype not in tracks.FLOAT_SUBTYPES
+        if clips:  # else the tally is made on the way
+            for mixture, remixed in self:
+                tally.add(mixture, remixed[None])
+            gain = tracks.fitting_gain(target, tally.lowest, tally.highest)
         with tracks.Tracks([out], self.sample_rate, channels, target, overwrite, gain) as written:
-            for _, remixed in self:
+            for mixture, remixed in self:
+                if not clips:
+                    tally.add(mixture, remixed[None])
                 written.write(tracks.on_grid(remixed, target)[None])
             written.finish(tally.lowest, tally.highest)
             written.commit()
+        self.silent = tally.lowest == tally.highest
         return gain
 
 
@@ -246,16 +252,27 @@ def _weight(spans: tuple[tuple[float, float], ...], length: int, sample_rate: in
     return span_gain(local, length, sample_rate)
 
 
-def _warnings(parts: list[Part], gain: float, subtype: str) -> list[str]:
+def _warnings(parts: list[Part], pieces: _Pieces, gain: float, subtype: str) -> list[str]:
     said = [
-        f"{part.query.text!r} was not found ({100 * part.verdict.score:.1f} %), so hardly anything was done "
-        f"to it; name the sound in other words"
+        f"{part.query.text!r} was not found ({100 * part.verdict.score:.1f} %), so "
+        f"{_fate(pieces.plan.rest_db)}; name the sound in other words"
         for part in parts
         if not part.verdict.found
     ]
+    if pieces.silent:
+        said.append("the result is silence: nothing was left in it")
     if gain < 1:
         said.append(
             f"all of it was lowered by {-20 * math.log10(gain):.2f} dB so that nothing clips in {subtype}; "
             f"use the subtype FLOAT to keep the level"
         )
     return said
+
+
+def _fate(rest_db: float) -> str:
+    """What happens to a sound that is not told from the rest."""
+    if rest_db == 0:
+        return "hardly anything was done to it"
+    if rest_db == -math.inf:
+        return "what there is of it was removed with the rest"
+    return f"what there is of it was changed by {rest_db:+.1f} dB like the rest"

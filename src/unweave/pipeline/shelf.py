@@ -3,6 +3,7 @@
 import io
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -34,8 +35,8 @@ class Shelf:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for slot in self._slots:
-            slot.close()
+        for slot in range(len(self._slots)):
+            self.drop(slot)
 
     def make_room(self, count: int) -> list[int]:
         """Numbers of `count` new slots."""
@@ -50,7 +51,8 @@ class Shelf:
 
     def drop(self, slot: int) -> None:
         """Give up what waits in a slot; it must not be read any more."""
-        self._slots[slot].close()
+        with suppress(OSError):  # closing writes what is still held back, which nobody wants now
+            self._slots[slot].close()
 
     def write(self, slots: Sequence[int], stems: Tensor) -> None:
         """Append (Q, C, t), one for each slot.
@@ -66,15 +68,25 @@ class Shelf:
                     self._slots[slot].seek(4 * stem.numel(), io.SEEK_CUR)
 
     def rewind(self, slots: Sequence[int]) -> None:
-        """Read from the start again."""
+        """Read from the start again.
+
+        Raises:
+            OutputError: the disk is full; a part of what was written is held back until now.
+        """
         for slot in slots:
-            self._slots[slot].seek(0)
+            with writing(self._place or Path()):
+                self._slots[slot].seek(0)
 
     def read(self, slots: Sequence[int], length: int) -> Tensor:
-        """The next (Q, C, length) samples; silence past the end of what was written."""
+        """The next (Q, C, length) samples; silence past the end of what was written.
+
+        Raises:
+            OutputError: the disk fails.
+        """
         stems = torch.zeros(len(slots), self._channels, length)
         for into, slot in zip(stems, slots, strict=True):
-            data = self._slots[slot].read(4 * self._channels * length)
+            with writing(self._place or Path()):
+                data = self._slots[slot].read(4 * self._channels * length)
             if data:
                 samples = np.frombuffer(bytearray(data), np.float32).reshape(-1, self._channels)
                 into[:, : len(samples)] = torch.from_numpy(samples.T)

@@ -114,10 +114,14 @@ class Tracks:
             writer.commit()
         return gain
 
-    def commit(self, *others: str) -> None:
+    def commit(self, *others: str, outdated: Sequence[str] = ()) -> None:
         """Move all files, and `others` that were put into `staged`, to where they are wanted.
 
         If one cannot have its name, none keeps it, and what was to be replaced is back in place.
+
+        Args:
+            others: names of more files.
+            outdated: names of files that these replace together, under whatever name; they go away.
 
         Raises:
             OutputError: a name was taken in the meantime, or the folder went away.
@@ -126,7 +130,7 @@ class Tracks:
         aside, moved = [], []
         try:
             with writing(self.place):
-                for name in names:
+                for name in dict.fromkeys([*names, *outdated]):
                     if os.path.lexists(self.place / name):
                         refuse_existing([self.place / name], self._overwrite)
                         (self.place / name).replace(self._replaced / name)

@@ -4,8 +4,9 @@
 
 Mixtures of one to three sources, of the training groups that were held out from training
 (`recipes.split_groups`), unaltered. Two logistic regressions turn logits into probabilities, for frames and
-for stretches of 4 s; then threshold and the handicap of names never trained on are those with the best label
-F1 when all names that are known may be given. Written beside the weights, as .json, with a reliability table.
+for stretches of 4 s, over all training labels; then threshold and the handicap of names never trained on are
+those with the best label F1 when all names that are known may be given, and the reach of a name is the one
+with the best F1 over frames. Written beside the weights, as .json, with a reliability table.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from unweave import hub
 from unweave.data.manifest import DecodedClips, cache_folder, read_manifest
-from unweave.data.mixtures import Mixer, MixingConfig, Mixture
+from unweave.data.mixtures import Labels, Mixer, MixingConfig, Mixture, known_labels
 from unweave.encoders.minilm import MiniLM
 from unweave.evaluate.metrics.openworld import label_f1, similarity_by
 from unweave.listen.tagger import Calibration, Impression, Tagger
@@ -40,8 +41,9 @@ PLAIN = MixingConfig(
     tilt_db=0.0,
     reverb=0.0,
 )
-THRESHOLDS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6)
-HANDICAPS = (0.0, 1.0, 2.0, 3.0, 4.0)
+THRESHOLDS = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
+HANDICAPS = (0.0, 1.0, 2.0, 4.0)
+REACHES = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 SAME = 0.6  # similarity in the text space from which a label counts as right
 
 
@@ -52,17 +54,17 @@ def calibrate(weights: Path, data: Path, count: int = 600, seed: int = 0) -> dic
     bare = Tagger(network, encoder, Calibration())
     _, clips = split_groups(read_manifest(data, "train"))
     mixer = Mixer(DecodedClips(data, clips, bare.sample_rate, cache_folder()), PLAIN, seed)
-    names = mixer.labels.names
     scenes = [mixer.draw(number) for number in range(count)]
     impressions = [bare.follow([scene.sources.sum(0)[None]], bare.sample_rate) for scene in scenes]
-    frame, whole = _observed(bare, impressions, scenes, mixer)
-    fitted = Calibration(frame=_logistic(*frame), whole=_logistic(*whole))
-    true = [[names[one] for one in scene.labels] for scene in scenes]
+    true = [[mixer.labels.names[one] for one in scene.labels] for scene in scenes]
+    frame, whole, reach = _observed(bare, impressions, scenes, true)
+    fitted = Calibration(frame=_logistic(*frame), whole=_logistic(*whole), reach=reach)
     best, f1 = _best(Tagger(network, encoder, fitted), impressions, true)
     return {
         "calibration": dataclasses.asdict(best),
-        "fitted_on": f"{count} mixtures of {len(clips)} clips with {len(names)} labels, training groups that "
-        f"were held out, seed {seed}",
+        "fitted_on": f"{count} mixtures of {len(clips)} clips with {len(mixer.labels.names)} labels, "
+        f"training groups that were held out, seed {seed}; the F1 is the best of "
+        f"{len(THRESHOLDS) * len(HANDICAPS)} settings on the same mixtures",
         "label_f1": f1,
         "reliability": {
             "frame": _reliability(*frame, fitted.frame),
@@ -73,23 +75,32 @@ def calibrate(weights: Path, data: Path, count: int = 600, seed: int = 0) -> dic
 
 @torch.no_grad()
 def _observed(
-    tagger: Tagger, impressions: list[Impression], scenes: list[Mixture], mixer: Mixer
-) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Logits, and whether the label sounded, of frames and of whole scenes; what is open is left out."""
-    names = tuple(mixer.labels.names)
-    frames, whole = [], []
-    for impression, scene in zip(impressions, scenes, strict=True):
+    tagger: Tagger, impressions: list[Impression], scenes: list[Mixture], true: list[list[str]]
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], float]:
+    """Logits, and whether the label sounded, of frames and of whole scenes; what is open is left out. And the
+    reach with the best F1 over frames of the labels that are there."""
+    labels = Labels(known_labels())
+    names = tuple(labels.names)
+    frames, whole, found = [], [], torch.zeros(len(REACHES), 3)
+    for impression, scene, row in zip(impressions, scenes, true, strict=True):
+        mine = [labels.number[name] for name in row]
         heard = active(scene.sources, tagger.network.config)
         logits = torch.logit(tagger.probabilities(impression, names).double(), eps=1e-12)[:, : heard.shape[1]]
         truth = torch.zeros(logits.shape)
-        truth[mixer.labels.overlap[list(scene.labels)].any(0)] = torch.nan
-        truth[list(scene.labels)] = heard
+        truth[labels.overlap[mine].any(0)] = torch.nan
+        truth[mine] = heard
         known = ~truth.isnan()
         frames.append((logits[known], truth[known]))
         there = torch.where((truth == 1).any(1), 1.0, torch.where((truth == 0).all(1), 0.0, torch.nan))
         sure = ~there.isnan()
         whole.append((pooled(logits)[sure], there[sure]))
-    return _joined(frames), _joined(whole)
+        for number, reach in enumerate(REACHES):
+            said = logits[mine] >= logits[mine].amax(1, keepdim=True) - reach
+            counts = (said & (heard == 1), said & (heard == 0), ~said & (heard == 1))
+            found[number] += torch.tensor([float(one.sum()) for one in counts])
+    right, wrong, missed = found.unbind(1)
+    best = int((2 * right / (2 * right + wrong + missed)).argmax())
+    return _joined(frames), _joined(whole), REACHES[best]
 
 
 def _joined(pairs: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
@@ -107,7 +118,7 @@ def _logistic(logits: Tensor, truth: Tensor) -> tuple[float, float]:
         loss.backward()
         return loss
 
-    optimiser.step(closure)  # type: ignore[no-untyped-call]
+    optimiser.step(closure)
     slope, offset = parameters.detach().tolist()
     return round(slope, 4), round(offset, 4)
 

@@ -4,7 +4,6 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,16 +77,11 @@ def fit(
     facts = checkpoint.load(out, model, average, optimiser) if resume else {"step": 0, "seconds": 0.0}
     started, before, first = time.monotonic(), float(facts["seconds"]), int(facts["step"])
     sums: dict[str, float] = {}
-    with closing(_Log(out, first)) as log, ThreadPoolExecutor(1) as ahead:
-        coming = ahead.submit(batches, first)
+    with closing(_Log(out, first)) as log:
         for number in range(first, config.steps):
-            batch = coming.result()
-            if number + 1 < config.steps:
-                # Drawing mixtures keeps one core busy, learning the others: the two go side by side.
-                coming = ahead.submit(batches, number + 1)
             for group in optimiser.param_groups:
                 group["lr"] = rate(config, number)
-            losses = _update(model, step(model, batch), optimiser, config.clip)
+            losses = _update(model, step(model, batches(number)), optimiser, config.clip)
             _follow(average, model, min(config.average, (number + 1) / (number + 10)))
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + value

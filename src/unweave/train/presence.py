@@ -123,10 +123,11 @@ def guessed(cases: Iterable[Case], rig: Rig, rate: int = build.RATE) -> Signs:
 
 
 def _signs(mixture: Tensor, queries: Sequence[Query], rig: Rig, rate: int) -> list[Tensor]:
-    loudest = judge.Loudest(len(queries))
+    """(signs,) for each query, of the excerpt in which its stem is loudest."""
+    loudest = judge.Loudest(queries, rate)
     for piece, stems in Chunked(Native(rig.separator, rate)).stream([mixture], queries):
         loudest.add(piece, stems)
-    return [one for one in judge.signs(queries, loudest, rig, rate) if one is not None]
+    return [one[0] for one in judge.signs(queries, loudest, rig) if one is not None]
 
 
 def fit(signs: Signs, ridge: float = RIDGE) -> tuple[Tensor, float]:

@@ -1,6 +1,6 @@
 """Training of the listener: soundscapes of labelled clips, and whether any words fit them, frame by frame."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,9 @@ from unweave.data.manifest import Clip, DecodedClips, cache_folder, read_manifes
 from unweave.data.mixtures import KINDS, PHRASES, Labels, Mixer, MixingConfig, Mixture
 from unweave.encoders.minilm import MiniLM
 from unweave.errors import ModelError
-from unweave.language.knowledge import VECTORS, table
+from unweave.language.knowledge import VECTORS, plainly, table
 from unweave.models import channels_last
 from unweave.models.listener import ListenerConfig, ListenerNetwork, pooled
-from unweave.signal.bands import band_matrix
 from unweave.signal.stft import stft
 from unweave.train.loop import Batch, LoopConfig, fit
 from unweave.train.recipes import open_run, split_groups
@@ -36,10 +35,10 @@ class ListenerRecipe:
     recipe: str = "listener"
     model: ListenerConfig = field(default_factory=ListenerConfig)
     mixing: MixingConfig = field(default_factory=lambda: SCENES)
-    start: str = ""  # weights of a separator, whose way down listens
-    frozen: bool = True  # the way down stays as it is
+    start: str = ""  # weights of a separator, whose way down listens; it stays as it is
+    mixtures: int = 12_000  # drawn and heard once, then learned from again and again; 180 kB of memory each
     loop: LoopConfig = field(default_factory=LoopConfig)
-    batch: int = 32  # mixtures of one update
+    batch: int = 64  # mixtures of one update
     strangers: int = 192  # names of sounds that no clip has, asked for in every update
     text_noise: float = 0.02  # added to each of the 384 entries of a text's unit vector, about 0.05 each
     rank: float = 1.0  # weight of telling what is there from all that is not, against the cross-entropies
@@ -63,38 +62,104 @@ def train(
     """
     recipe = open_run(ListenerRecipe, config, out, resume, steps)
     kept, held_out = split_groups(read_manifest(data, "train"))
-    learned, words = mixer_of(data, kept, recipe, 0), Words(kept)
-    validation = []
-    if held_out:
-        unheard = mixer_of(data, held_out, recipe, 1)
-        validation = [
-            collate(unheard, range(first, first + recipe.batch), words, recipe, noise=0.0)
-            for first in range(0, recipe.validation, recipe.batch)
-        ]
+    words = Words(kept)
     torch.manual_seed(recipe.loop.seed)  # layers draw their first weights from the global generator
     model = channels_last(ListenerNetwork(recipe.model))
-    if recipe.start and not resume:  # the checkpoint holds all that came of it
+    if recipe.start:
         _start(model, Path(recipe.start))
-    if recipe.frozen:
-        model.encoder.requires_grad_(False)
+    model.encoder.requires_grad_(False)
+    heard = Heard(model, mixer_of(data, kept, recipe, 0), recipe.mixtures, report)
+    model.mean, model.spread = heard.usual(model)
+    validation = []
+    if held_out:
+        unheard = Heard(model, mixer_of(data, held_out, recipe, 1), recipe.validation)
+        validation = [
+            collate(
+                unheard, range(first, min(first + recipe.batch, recipe.validation)), words, recipe, noise=0.0
+            )
+            for first in range(0, recipe.validation, recipe.batch)
+        ]
+    order = Order(recipe.mixtures, recipe.batch, recipe.loop.seed)
 
     def batches(number: int) -> Batch:
-        first = number * recipe.batch
-        return collate(learned, range(first, first + recipe.batch), words, recipe, noise=recipe.text_noise)
+        return collate(heard, order(number), words, recipe, noise=recipe.text_noise)
 
     def validate(network: nn.Module) -> dict[str, float]:
-        found = [step(network, batch, recipe) for batch in validation] or [{}]
+        found = [step(network, batch) for batch in validation] or [{}]
         return {f"held_out/{name}": sum(float(one[name]) for one in found) / len(found) for name in found[0]}
 
-    def learn(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        return step(network, batch, recipe)
-
-    for entry in fit(model, batches, learn, recipe.loop, out, validate=validate, resume=resume):
+    for entry in fit(model, batches, step, recipe.loop, out, validate=validate, resume=resume):
         if report is not None:
             report(entry)
     weights = out / "weights.safetensors"
     hub.save(model, weights, "listener")
     return weights
+
+
+class Heard:
+    """Mixtures, drawn once and as far as the way down goes: it does not learn, so once is enough."""
+
+    def __init__(
+        self,
+        network: ListenerNetwork,
+        mixer: Mixer,
+        count: int,
+        report: Callable[[dict[str, Any]], None] | None = None,
+    ) -> None:
+        self.names, self.seed = mixer.labels.names, mixer.seed
+        self.labels: list[tuple[int, ...]] = []
+        self.active: list[Tensor] = []  # (K, frames) each
+        self.levels: list[Tensor] = []  # (count, D, n) in fp16, one for each level
+        network.eval()
+        for first in range(0, count, 32):
+            numbers = range(first, min(first + 32, count))
+            for level, made in enumerate(self._hear(network, mixer, numbers)):
+                if first == 0:
+                    self.levels.append(torch.empty(count, *made.shape[1:], dtype=torch.float16))
+                self.levels[level][first : numbers.stop] = made
+            if report is not None and (first // 32) % 50 == 0:
+                report({"mixtures": numbers.stop})
+
+    @torch.inference_mode()
+    def _hear(self, network: ListenerNetwork, mixer: Mixer, numbers: range) -> list[Tensor]:
+        config, encoder = network.config, network.encoder
+        size, stride = encoder.bands.sum(1)[:, None], config.encoder.stride
+        power, magnitude = [], []
+        for item in map(mixer.draw, numbers):
+            sources = audible(item, config)
+            heard = stft(sources.sum(0), config.encoder.fft_size, config.encoder.hop).abs()
+            heard = heard[:, : heard.shape[1] // stride * stride]
+            power.append(encoder.bands @ heard.square() / size)
+            magnitude.append(encoder.bands @ heard / size)
+            self.labels.append(item.labels)
+            self.active.append(active(sources, config))
+        with torch.autocast("cpu", torch.bfloat16):
+            return network.collect(encoder.features(torch.stack(power), torch.stack(magnitude)))
+
+    def usual(self, network: ListenerNetwork) -> tuple[Tensor, Tensor]:
+        """(D,) mean and standard deviation of every feature."""
+        some = torch.cat(
+            [
+                network.joined([level[first : first + 50].float() for level in self.levels]).flatten(0, 1)
+                for first in range(0, min(len(self.labels), 1000), 50)
+            ]
+        )
+        return some.mean(0), some.std(0).clamp(min=1e-3)
+
+
+class Order:
+    """Which mixtures each update learns from: all of them in turn, shuffled anew every time."""
+
+    def __init__(self, count: int, batch: int, seed: int) -> None:
+        self.count, self.batch, self.seed = count, min(batch, count), seed
+        self.rounds = self.count // self.batch
+
+    def __call__(self, number: int) -> list[int]:
+        """The mixtures of update `number`."""
+        draw = torch.Generator().manual_seed(self.seed * 104_729 + number // self.rounds)
+        shuffled = torch.randperm(self.count, generator=draw)
+        first = number % self.rounds * self.batch
+        return [int(one) for one in shuffled[first : first + self.batch]]
 
 
 class Words:
@@ -117,8 +182,17 @@ class Words:
         self.stranger = load_file(VECTORS)["names"].float()
         if len(self.stranger) != len(names):
             raise ValueError(f"{VECTORS} is not of this table; run: python -m unweave.language.knowledge")
-        # A name that is near to a label is no stranger to it: it may well be heard there.
+        # A name that is near to a label is no stranger to it: it may well be heard there. Nor is a name of a
+        # label that overlaps it, or of its kind.
         self.near = torch.stack([(one @ self.stranger.T).amax(0) for one in self.of_label]) > 0.42
+        row = {name: number for number, name in enumerate(names)}
+        for number in range(len(self.labels.names)):
+            kin = self.labels.overlap[number].nonzero()[:, 0].tolist()
+            known = [name for one in kin for name in (self.labels.names[one], *self.labels.other_names[one])]
+            found = [
+                row[plain] for plain in map(plainly, [*known, *self.labels.kinds[number]]) if plain in row
+            ]
+            self.near[number, found] = True
 
     def choose(self, draw: torch.Generator, strangers: int, noise: float) -> tuple[Tensor, Tensor]:
         """(labels + kinds + strangers, 384) texts of one update, and which strangers."""
@@ -138,44 +212,45 @@ def wordings(labels: Labels, number: int) -> list[str]:
     return [*names, *told, *labels.sounds_like[number], *phrases]
 
 
-def collate(mixer: Mixer, numbers: range, words: Words, recipe: ListenerRecipe, noise: float) -> Batch:
-    """Draw mixtures and say of every text where it fits.
+def collate(
+    heard: Heard, numbers: Sequence[int], words: Words, recipe: ListenerRecipe, noise: float
+) -> Batch:
+    """Mixtures, and of every text whether it fits them.
 
     Returns:
-        "power", "magnitude": (B, bands, N), what `Encoder.features` takes; "texts": (Q, 384); "fits": (B, Q,
-        frames) 1, 0, or NaN where it is open; "weight": (Q,), below 1 for kinds.
+        "level0", ...: what `ListenerNetwork.collect` made of them; "texts": (Q, 384); "fits": (B, Q, frames)
+        1, 0, or NaN where it is open; "weight": (Q,), below 1 for kinds; "rank": (), as in the recipe.
     """
-    config = recipe.model
-    draw = torch.Generator().manual_seed(mixer.seed * 7_919 + numbers.start)
-    texts, chosen = words.choose(draw, recipe.strangers if noise else 0, noise)
-    power, magnitude, rows = [], [], []
-    bands = band_matrix(config.encoder.fft_size // 2 + 1, config.encoder.bands)
-    size = bands.sum(1)[:, None]
-    for item in map(mixer.draw, numbers):
-        heard = heard_of(item, config)
-        power.append(bands @ heard.square() / size)
-        magnitude.append(bands @ heard / size)
-        labels = torch.tensor([words.labels.number[mixer.labels.names[label]] for label in item.labels])
-        rows.append(_fits(labels, active(item.sources, config), words, chosen))
+    draw = torch.Generator().manual_seed(heard.seed * 7_919 + numbers[0])
+    texts, chosen = words.choose(draw, recipe.strangers, noise)
+    fits = [
+        _fits(
+            torch.tensor([words.labels.number[heard.names[label]] for label in heard.labels[number]]),
+            heard.active[number],
+            words,
+            chosen,
+        )
+        for number in numbers
+    ]
     weight = torch.ones(len(texts))
     weight[len(words.of_label) :][: len(words.kinds)] = recipe.kinds
+    levels = {f"level{index}": level[list(numbers)].float() for index, level in enumerate(heard.levels)}
     return {
-        "power": torch.stack(power),
-        "magnitude": torch.stack(magnitude),
+        **levels,
         "texts": texts,
-        "fits": torch.stack(rows),
+        "fits": torch.stack(fits),
         "weight": weight,
+        "rank": torch.tensor(recipe.rank),
     }
 
 
-def heard_of(item: Mixture, config: ListenerConfig) -> Tensor:
-    """(F, N) magnitudes of a mixture, N a multiple of the encoder's stride."""
-    encoder = config.encoder
-    spectrum = stft(item.sources.sum(0), encoder.fft_size, encoder.hop).abs()
-    if item.cutoff_hz:
-        above = torch.arange(len(spectrum)) * encoder.sample_rate / encoder.fft_size - item.cutoff_hz
-        spectrum = spectrum * torch.sigmoid(-above / 100)[:, None]
-    return spectrum[:, : spectrum.shape[1] // encoder.stride * encoder.stride]
+def audible(item: Mixture, config: ListenerConfig) -> Tensor:
+    """(K, T) sources of a mixture without what lies above its cutoff, so that nobody is asked to hear it."""
+    if not item.cutoff_hz:
+        return item.sources
+    spectrum = torch.fft.rfft(item.sources)
+    above = torch.linspace(0, config.encoder.sample_rate / 2, spectrum.shape[-1]) - item.cutoff_hz
+    return torch.as_tensor(torch.fft.irfft(spectrum * torch.sigmoid(-above / 100), item.sources.shape[1]))
 
 
 def active(sources: Tensor, config: ListenerConfig) -> Tensor:
@@ -219,7 +294,7 @@ def _fits(labels: Tensor, active: Tensor, words: Words, chosen: Tensor) -> Tenso
     return fits
 
 
-def step(model: nn.Module, batch: Batch, recipe: ListenerRecipe) -> dict[str, Tensor]:
+def step(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
     """Losses of one batch from `collate`.
 
     Returns:
@@ -228,15 +303,10 @@ def step(model: nn.Module, batch: Batch, recipe: ListenerRecipe) -> dict[str, Te
         is ranked above.
     """
     network: Any = model
+    network.encoder.eval()
+    levels = [batch[name] for name in sorted(batch) if name.startswith("level")]
     with torch.autocast("cpu", torch.bfloat16):
-        features = network.encoder.features(batch["power"], batch["magnitude"])
-        if recipe.frozen:
-            network.encoder.eval()
-            with torch.no_grad():
-                collected = network.collect(features)
-        else:
-            collected = network.collect(features)
-        vectors = network.judge(collected)
+        vectors = network.judge(levels)
         words = network.read(batch["texts"])
     logits = network.score(vectors.float(), (words[0].float(), words[1].float()))
     fits, weight = batch["fits"], batch["weight"]
@@ -248,7 +318,7 @@ def step(model: nn.Module, batch: Batch, recipe: ListenerRecipe) -> dict[str, Te
     whole = _cross_entropy(total, there, weight).sum(1).mean()
     names = weight == 1
     rank, first = _rank(total[:, names], heard[:, names], silent[:, names])
-    loss = frames + 0.5 * whole + recipe.rank * rank
+    loss = frames + 0.5 * whole + batch["rank"] * rank
     return {"loss": loss, "frames": frames, "whole": whole, "rank": rank, "first": first}
 
 
