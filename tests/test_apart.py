@@ -1,4 +1,4 @@
-"""Sounds that are asked for together, examples, and where stems wait: on tones, whose right answers are known."""
+"""Sounds that are asked for together, examples, and where stems wait: on tones, whose answers are known."""
 
 import tempfile
 from collections.abc import Sequence
@@ -137,15 +137,12 @@ def test_a_disk_that_is_full_is_said_whenever_it_shows(
     """What waits in a buffer meets the full disk when it is read back, and once more when it is closed."""
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
-    opened = []
-
-    def full(dir: Path) -> object:
-        opened.append(Path("/dev/full").open("r+b"))
-        return opened[-1]
-
-    monkeypatch.setattr(tempfile, "TemporaryFile", full)
-    with pytest.raises(OutputError, match="make room"), Shelf(1, tmp_path) as shelf:
+    opened = [Path("/dev/full").open("r+b") for _ in range(3)]  # noqa: SIM115
+    waiting = iter(opened)
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda dir: next(waiting))
+    with Shelf(1, tmp_path) as shelf:
         slots = shelf.make_room(3)
         shelf.write(slots, torch.ones(3, 1, 10))
-        shelf.rewind(slots)
+        with pytest.raises(OutputError, match="make room"):
+            shelf.rewind(slots)
     assert [file.closed for file in opened] == [True] * 3

@@ -84,7 +84,8 @@ def test_remnants_are_not_taken_for_sounds(
     engine = ToneSplit()
     recording = Audio(sound(6, ("low hum", 0.5, 5.5, 0.9), ("beep", 2, 4, 0.9 * 10 ** (-58 / 20))), RATE)
     stems = separate(recording, model=Rig(engine, "", ToneEars(faint=1e-8), "", fitted()))
-    assert stems[0].query == Query("low hum", spans=((0.0, pytest.approx(6.5, abs=0.2)),))
+    assert stems[0].query is not None
+    assert stems[0].query.text == "low hum"
     assert any("beep" in asked for asked in engine.asked) == tried
 
 
@@ -97,7 +98,7 @@ def test_names_that_are_not_there_make_room_for_others() -> None:
     stems = separate(recording, model=Rig(ToneSplit(), "", things(5), "", TRUSTING), limits=limits)
     assert [stem.query.text for stem in stems if stem.query] == ["low hum"]
     assert ratio_db(sound(5, HUM), stems[0].audio.samples) > 25
-    with pytest.warns(UserWarning) as said:
+    with pytest.warns(UserWarning, match="sound") as said:
         separate(recording, model=Rig(ToneSplit(), "", things(40), "", TRUSTING), limits=limits)
     assert [str(one.message)[:30] for one in said] == [
         "29 more sounds were heard and ",  # 40 and the hum, less two times three times two

@@ -155,7 +155,7 @@ def test_what_is_not_there_is_said(tmp_path, todo, said, subtype):
     assert len(result.warnings) == len(said)
     assert result.warnings[0].startswith("'cow' was not found")
     assert all(words in warning for words, warning in zip(said, result.warnings, strict=True))
-    assert [(one.name, one.found) for one in result.sounds][0] == ("cow", False)
+    assert (result.sounds[0].name, result.sounds[0].found) == ("cow", False)
     done = soundfile.read(tmp_path / "done.wav", dtype="float32")[0]
     gain = 10 ** (todo.rest_db / 20) if "low hum" not in todo.names else 1.0
     assert np.abs(done - gain * samples).max() < (2**-15 if gain != 1 or len(todo.names) == 1 else 0.02)

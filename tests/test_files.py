@@ -319,13 +319,11 @@ def test_what_is_replaced_leaves_no_tracks_of_its_own(tmp_path):
 def test_tracks_that_cannot_be_put_in_place_give_the_outdated_ones_back(tmp_path):
     (tmp_path / "old.wav").write_text("old")
     kind = FileFormat(".wav", "WAV", "FLOAT")
-    with (
-        pytest.raises(OutputError),
-        tracks.Tracks([tmp_path / "new.wav"], RATE, 1, kind, True) as written,
-    ):
+    with tracks.Tracks([tmp_path / "new.wav"], RATE, 1, kind, True) as written:
         written.write(torch.zeros(1, 1, 8))
         written.finish(0, 0)
-        written.commit("missing.txt", outdated=["old.wav"])
+        with pytest.raises(OutputError):
+            written.commit("missing.txt", outdated=["old.wav"])
     assert listing(tmp_path) == ["old.wav"]
     assert (tmp_path / "old.wav").read_text() == "old"
 

@@ -42,14 +42,37 @@ class Sounding:
         directions = torch.nn.functional.normalize(directions.cpu(), dim=-1)
         self._like = meanings @ meanings.T >= MEANS_THE_SAME
         self._like |= directions @ directions.T >= SOUNDS_THE_SAME
-        self._plain = [plainly(name) for name in names]
+        self.plain = [plainly(name) for name in names]
 
     def like(self, name: int, others: Sequence[int]) -> int | None:
         """The first of `others` that should not be given to a sound beside `name`."""
         for other in others:
-            if self._like[name, other] or (self._plain[name], self._plain[other]) in _overlaps():
+            if self._like[name, other] or (self.plain[name], self.plain[other]) in _overlaps():
                 return other
         return None
+
+
+def grouped(sure: Sequence[float], alike: Sounding) -> list[tuple[int, float]]:
+    """One name for each group of names that could be taken for one another, and how sure it is one of them.
+
+    Whether a saxophone is an alto or a tenor may be open where a saxophone it is: chances of trained labels,
+    which exclude each other, add up. Those of other names do not, as many of them mean the same.
+
+    Args:
+        sure: chance of each of the names of `alike`, in falling order.
+    """
+    labels = _labels()
+    leaders: list[int] = []
+    total: dict[int, float] = {}
+    for name, chance in enumerate(sure):
+        mine = alike.like(name, leaders)
+        if mine is None:
+            mine = name
+            leaders.append(name)
+            total[name] = 0.0
+        if alike.plain[name] in labels:
+            total[mine] += chance
+    return [(leader, max(sure[leader], min(1.0, total[leader]))) for leader in leaders]
 
 
 def chosen(found: Iterable[Found], alike: Sounding) -> list[Chosen]:
@@ -75,6 +98,12 @@ def chosen(found: Iterable[Found], alike: Sounding) -> list[Chosen]:
         for frame in (one.active.nonzero()[:, 0] + one.first).tolist():
             mine[frame] = max(mine.get(frame, 0.0), one.score)
     return [Chosen(name, _stretches(sorted(frames[name].items()))) for name in leaders]
+
+
+@functools.cache
+def _labels() -> frozenset[str]:
+    """The trained labels, as `plainly` writes them."""
+    return frozenset(map(plainly, known_labels()))
 
 
 @functools.cache

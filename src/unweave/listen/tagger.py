@@ -23,7 +23,7 @@ from unweave.encoders.minilm import MiniLM
 from unweave.errors import ModelError, QueryError, UsageError
 from unweave.language import knowledge
 from unweave.language.knowledge import plainly, trained
-from unweave.listen.merging import Found, Sounding, chosen
+from unweave.listen.merging import Found, Sounding, chosen, grouped
 from unweave.models import channels_last
 from unweave.models.listener import ListenerConfig, ListenerNetwork, pooled
 from unweave.signal.stft import stft
@@ -44,7 +44,7 @@ class Calibration:
 
     frame: tuple[float, ...] = (1.0, 0.0)  # slope and offset for a frame
     whole: tuple[float, ...] = (1.0, 0.0)  # slope and offset for a stretch of a few seconds
-    stranger: float = 0.0  # taken off the logits of names that were neither trained on nor asked for
+    stranger: float = 0.0  # taken off the logits of names that are neither labels nor asked for
     threshold: float = 0.5  # a name is heard in a stretch from this probability on
     reach: float = 2.0  # and in its frames whose logit is at most so much below its highest there
 
@@ -178,19 +178,21 @@ class Tagger:
         if not names:
             raise QueryError("no label was given; name at least one sound, for example 'dog barking'")
         least = self.calibration.threshold if threshold is None else threshold
-        audible, found, first = self._audible(impression), list[Found](), 0
+        audible, first = self._audible(impression), 0
+        meanings, directions = self._meanings(names), self._read(names)[0].cpu()
+        found: list[Found] = []
         for vectors in _pieces(impression.vectors):
             here = audible[first : first + len(vectors)]
             if here.any():
                 logits = self._logits(vectors, names) - handicap[:, None]
-                found += self._found(logits, here, first, least)
+                best, sure, active = self._candidates(logits, here)
+                alike = Sounding([names[one] for one in best], meanings[best], directions[best])
+                for leader, chance in grouped(sure, alike):
+                    if chance >= least:
+                        found.append(Found(best[leader], chance, first, active[leader]))
             first += len(vectors)
-        if not found:
-            return []
         kept = list(dict.fromkeys(one.name for one in found))
-        alike = Sounding(
-            [names[one] for one in kept], self._meanings(names)[kept], self._read(names)[0][kept]
-        )
+        alike = Sounding([names[one] for one in kept], meanings[kept], directions[kept])
         place = {name: number for number, name in enumerate(kept)}
         heard = [
             Heard(
@@ -201,18 +203,14 @@ class Tagger:
         ]
         return sorted(heard, key=lambda one: (-one.score, one.start, one.text))
 
-    def _found(self, logits: Tensor, audible: Tensor, first: int, least: float) -> list[Found]:
-        """Names, of (K, n) logits, that sound in one piece, which begins at frame `first`."""
+    def _candidates(self, logits: Tensor, audible: Tensor) -> tuple[list[int], list[float], Tensor]:
+        """The likeliest of K names in one piece, of (K, n) logits: which, how sure, and (names, n) when."""
         slope, offset = self.calibration.whole
         sure = torch.sigmoid(slope * pooled(logits[:, audible]) + offset)
         best = sure.topk(min(MOST, len(sure)))
-        likely = best.indices[best.values >= least]
-        frames = logits[likely].masked_fill(~audible, -torch.inf)
+        frames = logits[best.indices].masked_fill(~audible, -torch.inf)
         active = frames >= frames.amax(1, keepdim=True) - self.calibration.reach
-        return [
-            Found(name, float(sure[name]), first, frames)
-            for name, frames in zip(likely.tolist(), active, strict=True)
-        ]
+        return best.indices.tolist(), best.values.tolist(), active
 
     def _audible(self, impression: Impression) -> Tensor:
         """(N,) bool: frames that are neither silent nor far below the loudest."""
@@ -309,8 +307,8 @@ def _windows(blocks: Iterable[Tensor], span: int) -> Iterator[tuple[Tensor, int,
 
 @functools.cache
 def _strange() -> Tensor:
-    """(K,) 1 for the names of `vocabulary` that were not trained on, else 0."""
-    known = trained() | {plainly(label) for label in known_labels()}
+    """(K,) 0 for the names of `vocabulary` that are trained labels, else 1."""
+    known = {plainly(label) for label in known_labels()}
     return torch.tensor([float(name not in known) for name in vocabulary()])
 
 

@@ -143,9 +143,9 @@ def _stems(
             apart.take(examples.in_words(queries, rig))
         parts, rest = samples.new_empty(len(apart.parts), *samples.shape), torch.empty_like(samples)
         done = 0
-        for mixture, stems in apart.pieces():
+        for mixture, taken in apart.pieces():
             here = slice(done, done + mixture.shape[-1])
-            parts[..., here], rest[:, here] = stems, consistency.residual(mixture, stems)
+            parts[..., here], rest[:, here] = taken, consistency.residual(mixture, taken)
             done = here.stop
     stems = [
         Stem(part.query, Audio(stem, rate), part.verdict.score, part.spans)

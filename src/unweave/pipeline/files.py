@@ -71,8 +71,7 @@ def separate_file(
         rig: the engine, and ears, without which nothing is silenced or found by itself.
         options: format and names.
         limits: of the choice without queries.
-        progress: told seconds of sound done, and in all where known, whenever the recording is listened to
-            or separated; from the start each time. Writing is not told.
+        progress: told seconds of sound done, and in all where known, in every pass that listens or separates.
 
     Returns:
         What the sidecar says; None where `skip_existing` found the same work done before.

@@ -41,8 +41,8 @@ PLAIN = MixingConfig(
     tilt_db=0.0,
     reverb=0.0,
 )
-THRESHOLDS = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
-HANDICAPS = (0.0, 1.0, 2.0, 4.0)
+THRESHOLDS = (0.1, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
+HANDICAPS = (2.0, 4.0, 6.0)
 REACHES = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 SAME = 0.6  # similarity in the text space from which a label counts as right
 
