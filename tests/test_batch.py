@@ -81,7 +81,8 @@ def test_nothing_to_work_on_is_said_before_any_work(folder: Path, tmp_path: Path
 def test_queries_are_checked() -> None:
     (query,) = queries_of([" dog "], "cat", ((1.0, 2.0),))
     assert (query.text, query.not_text, query.spans) == ("dog", "cat", ((1.0, 2.0),))
-    for texts, negative in ([], ""), ([" "], ""), (["x" * 10_000], ""), (["dog", "rain"], "cat"):
+    assert queries_of([], "", ()) == []  # all that is heard
+    for texts, negative in ([], "cat"), ([" "], ""), (["x" * 10_000], ""), (["dog", "rain"], "cat"):
         with pytest.raises(QueryError):
             queries_of(texts, negative, ())
 

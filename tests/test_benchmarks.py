@@ -501,12 +501,10 @@ def test_publishing_a_run_fills_index_and_card(tmp_path: Path, monkeypatch: pyte
         "dev": {"engine": one | {"absent_db": None, "absent_interval": None}},
         "speed": {"native": {"seconds_per_second": 0.01, "megabytes": 100}},
     }
-    (tmp_path / "bench.json").write_text(
-        json.dumps(report | {"dev": {"engine": one | {"absent_db": 20.0, "absent_interval": 1.0}}})
-    )
+    report |= {"dev": {"engine": one | {"absent_db": 20.0, "absent_interval": 1.0}}}
     (tmp_path / "notes.md").write_text("# A model\n\nnotes\n")
 
-    card = publish(run, "a", DATA, tmp_path / "bench.json", tmp_path / "notes.md")
+    card = publish(run, "a", DATA, report, tmp_path / "notes.md")
 
     entry = json.loads((folder / "index.json").read_text())["a"]
     assert entry["sha256"] == hub.file_sha256(folder / "a.safetensors")

@@ -4,16 +4,19 @@ import pytest
 import torch
 
 from unweave import hub, separators
+from unweave.errors import UnknownNameError
 from unweave.types import Query, Separator
 
 
-@pytest.fixture(scope="module", params=sorted(hub.WEIGHTS))
+@pytest.fixture(
+    scope="module", params=[name for name, one in sorted(hub.WEIGHTS.items()) if one.engine != "listener"]
+)
 def separator(request: pytest.FixtureRequest) -> Separator:
     return separators.load(request.param, "cpu")
 
 
 def test_every_engine_has_weights() -> None:
-    assert {weights.engine for weights in hub.WEIGHTS.values()} <= set(separators.available())
+    assert {weights.engine for weights in hub.WEIGHTS.values()} <= {*separators.available(), "listener"}
     assert hub.DEFAULT in hub.WEIGHTS
 
 
@@ -45,3 +48,8 @@ def test_short_and_silent(separator: Separator, length: int) -> None:
         estimates = separator.separate(mixture, [Query("rain")])
         assert estimates.shape == (1, *mixture.shape)
         assert torch.isfinite(estimates).all()
+
+
+def test_a_listener_is_no_separator() -> None:
+    with pytest.raises(UnknownNameError, match="no engine named 'listener'"):
+        separators.load("listener", "cpu")

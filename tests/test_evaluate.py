@@ -435,7 +435,7 @@ def test_more_sets_of_metrics(tmp_path: Path) -> None:
     assert metrics["bss_sir"]["mean"] == pytest.approx(metrics["bss_sdr"]["mean"], abs=0.5)  # no artefacts
     assert metrics["bss_sar"]["mean"] > 60
     assert one["frechet_audio_distance"] > 0
-    assert document["options"]["embedder"] == "own opensep-small"
+    assert document["options"]["embedder"] == "own listener"
     rows = timeless(tmp_path / "r" / one["rows"])
     assert all(("heard" in row) == row["present"] for row in rows)
 

@@ -128,7 +128,7 @@ def test_the_regression_that_comes_along_is_sane() -> None:
     for name in (hub.DEFAULT, "listener"):  # fitted anew whenever one of the two changes
         assert hub.WEIGHTS[name].sha256[:12] in found.fitted
     clear = torch.tensor([-0.1, -0.1, 6.0, -6.0, 6.0, 0.95])
-    nothing = torch.tensor([-2.0, -2.0, -6.0, -6.0, -6.0, 0.0])
+    nothing = torch.tensor([-3.0, -3.0, -6.0, -6.0, -6.0, 0.0])
     assert found.chance(clear) > 0.95
     assert found.chance(nothing) < found.silence
     with pytest.raises(UsageError, match="6 signs"):

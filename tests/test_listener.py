@@ -342,16 +342,9 @@ def test_the_loss_is_small_for_right_answers_only() -> None:
         def score(self, vectors: torch.Tensor, words: object) -> torch.Tensor:
             return self.logits
 
-    power = torch.rand(1, 64, 8)
-    batch = {
-        "power": power,
-        "magnitude": power.sqrt(),
-        "texts": torch.zeros(3, 4),
-        "fits": fits,
-        "weight": torch.ones(3),
-    }
-    recipe = ListenerRecipe(model=SMALL)
-    good, bad = (step(Fixed(logits), batch, recipe) for logits in (right, wrong))
+    batch = {"level0": torch.rand(1, 2, 4), "texts": torch.zeros(3, 4), "fits": fits}
+    batch |= {"weight": torch.ones(3), "rank": torch.tensor(1.0)}
+    good, bad = (step(Fixed(logits), batch) for logits in (right, wrong))
     assert good["loss"] < 0.01
     assert good["first"] == 1
     assert bad["loss"] > 1

@@ -96,8 +96,8 @@ def test_cosines_are_of_the_right_pairs() -> None:
 def test_shapes_are_kept(own: Own) -> None:
     sounds = torch.stack([clip("dog-barking"), clip("rain")])[:, None].repeat(1, 3, 1)
     sounds[:, 1] = sounds[:, 1].flip(-1)
-    assert embeddings(sounds, RATE, own).shape == (2, 3, 192)
-    assert embeddings(sounds[0, 0], RATE, own).shape == (192,)
+    assert embeddings(sounds, RATE, own).shape == (2, 3, 384)
+    assert embeddings(sounds[0, 0], RATE, own).shape == (384,)
     together = clap_text_score(sounds, ["dog barking", "rain"], RATE, own)
     assert together.shape == (2, 3)
     alone = cosine(own.embed_audio(sounds[1, 1], RATE), own.embed_text("rain"))
@@ -215,7 +215,7 @@ def test_fad_agrees_with_scipy_on_real_sounds(own: Own) -> None:
     for name in ("rain", "speech"):
         pieces = clip(name).unfold(0, 8000, 1400)  # 41 quarter seconds
         vectors = embeddings(pieces, RATE, own)
-        turn = torch.randn(192, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        turn = torch.randn(384, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         sets.append(vectors @ turn)  # 8 dimensions, so that the covariances are regular
     a, b = (each.numpy() for each in sets)
     c, d = np.cov(a.T), np.cov(b.T)

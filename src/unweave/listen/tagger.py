@@ -326,7 +326,7 @@ def load(weights: str | Path = DEFAULT, device: str = "cpu") -> Tagger:
         UnknownNameError: no such name, and not a file either.
     """
     path = Path(weights)
-    published = not path.is_file()
+    published = not path.is_file() and path.suffix != ".safetensors"
     if published:
         path = hub.path_of(hub.find(str(weights)))
     if hub.engine_of(path) != "listener":

@@ -38,8 +38,8 @@ def load(weights: str = hub.DEFAULT, device: str = "auto") -> Separator:
     else:
         path = Path(weights)
         engine = hub.engine_of(path)
-        if engine not in available():
-            raise UnknownNameError("engine", engine, available())
+    if engine not in available():
+        raise UnknownNameError("engine", engine, available())
     place, _ = choose_device(device)
     module = importlib.import_module(f"unweave.separators.{engine}")
     separator: Separator = module.load(path, place)

@@ -97,7 +97,7 @@ class Own:
             frames = -(-features.shape[-1] // stride)
             made = self._network.judge(self._network.collect(self._padded(features)))[0, :frames]
             heard = 10 ** (features[0, 0] / 2)  # the first feature is the log of the amplitude
-            weight = adaptive_avg_pool2d(heard[None, None], (1, frames))[0, 0]
+            weight = adaptive_avg_pool2d(heard[None, None], (1, frames))[0, 0, 0]
             vectors.append(normalize((weight @ made) / weight.sum(), dim=0))
         return normalize(torch.stack(vectors).mean(0), dim=0).cpu()
 
