@@ -131,3 +131,12 @@ def test_the_readme_says_what_the_shipped_weights_scored() -> None:
     for name, value in scores.items():
         digits = 4 if name == "seconds per second" else 1 if name.endswith(("%", "down")) else 2
         assert f"{value:.{digits}f}" in text, f"README lacks {name}: {value}"
+
+
+@pytest.mark.parametrize("name", ["everything.py", "by_example.py"])
+def test_an_example_runs(name: str, tmp_path: Path) -> None:
+    script = Path(__file__).parents[1] / "examples" / name
+    ran = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert "dog" in ran.stdout
+    assert len(list((tmp_path / "out" / script.stem).glob("*.wav"))) >= 2
