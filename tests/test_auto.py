@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,14 @@ import unweave
 from tones import COMB, TRUSTING, Deluded, ToneEars, ToneSplit, fitted, ratio_db, sound
 from unweave import hub
 from unweave.errors import OutputError, QueryError, UsageError
+from unweave.language.chat import Chat
+from unweave.listen.captioners import Captions
 from unweave.pipeline import auto, sidecar
 from unweave.pipeline.apart import widened
 from unweave.pipeline.edit import extract, remove, separate
 from unweave.pipeline.examples import heard_as, in_words
 from unweave.pipeline.files import OutputOptions, separate_file
+from unweave.pipeline.presence import Presence
 from unweave.pipeline.rig import Rig, loaded
 from unweave.types import Audio, Heard, Query
 
@@ -105,6 +109,97 @@ def test_names_that_are_not_there_make_room_for_others() -> None:
         "no sound was recognised; the r",
     ]
     assert "turned out not to be there" in str(said[0].message)
+
+
+class Describes:
+    """A captioner of one fixed opinion, so that it is known what it names."""
+
+    name, sample_rate = "says so", RATE
+
+    def __init__(self, sentence: str) -> None:
+        self._sentence = sentence
+
+    def sentence(self, window: torch.Tensor) -> str:
+        assert window.ndim == 1
+        return self._sentence
+
+
+STEM_ONLY = Presence((2.0, 2.0, 0.0, 0.0, 0.0, 0.0), 4.0, 0.05, 0.9, "believes the stem, and nothing else")
+CAPTIONED: Tone = ("beep", 1.2, 3.8, 0.1)
+
+
+GLOOP = {
+    "is_sound": True,
+    "range_hz": [100, 400],
+    "fundamental_hz": [],
+    "tone": "noisy",
+    "timbre": "wet",
+    "envelope": "slow swell",
+    "rhythm": "irregular",
+    "seconds": [1, 5],
+    "level": "moderate",
+    "look_alikes": [],
+}
+
+
+def captioned_rig(sentence: str, chat: Chat | None = None, presence: Presence = STEM_ONLY) -> Rig:
+    ears = ToneEars(("low hum",))  # knows of no beep
+    captions = Captions(Describes(sentence))
+    return Rig(ToneSplit(), "tones", ears, "tone ears", presence, captions, chat)
+
+
+def test_what_only_a_caption_names_is_found() -> None:
+    recording = Audio(sound(6, HUM, CAPTIONED), RATE)
+    deaf = separate(recording, model=replace(captioned_rig(""), captions=None))
+    assert [stem.query.text for stem in deaf if stem.query] == ["low hum"]
+    stems = {
+        stem.query.text: stem for stem in separate(recording, model=captioned_rig("A beep.")) if stem.query
+    }
+    assert stems.keys() == {"low hum", "beep"}
+    assert stems["beep"].spans == ((0.0, 6.0),), "all that a caption says of time is its window"
+    assert ratio_db(sound(6, CAPTIONED), stems["beep"].audio.samples) > 20
+
+
+def test_a_caption_is_believed_as_a_person_is_and_no_more() -> None:
+    """The beep has a tenth of the energy: too much to be silenced, too little for what is heard."""
+    recording = Audio(sound(6, HUM, CAPTIONED), RATE)
+    strict = replace(STEM_ONLY, silence=0.8)
+    names = {
+        stem.query.text
+        for stem in separate(recording, model=captioned_rig("A beep.", None, strict))
+        if stem.query
+    }
+    assert names == {"low hum"}
+
+
+def test_captions_without_a_sound_are_left_out_and_said() -> None:
+    recording = Audio(sound(6, HUM), RATE)
+    with pytest.warns(UserWarning, match="the caption '12 34' was left out"):
+        stems = separate(recording, model=captioned_rig("12 34"))
+    assert [stem.query.text for stem in stems if stem.query] == ["low hum"]
+
+
+def test_a_chat_reads_the_captions_and_tells_what_no_table_knows() -> None:
+    """The rules read "gloop" as no sound; the chat does, and it is asked how it sounds."""
+    asked: list[str] = []
+
+    def chat(prompt: str) -> str:
+        asked.append(prompt)
+        if "gloop" not in prompt:
+            raise AssertionError("asked about a sound that the table knows")
+        return json.dumps({"sources": ["zorping gloop"]} if "zorping gloop." in prompt else GLOOP)
+
+    class Remembers(ToneSplit):
+        def separate(self, mixture, queries):  # type: ignore[no-untyped-def]
+            told.update({query.text: query.sounds_like for query in queries})
+            return super().separate(mixture, queries)
+
+    told: dict[str, str] = {}
+    model = replace(captioned_rig("A zorping gloop.", chat), separator=Remembers())
+    separate(Audio(sound(6, HUM), RATE), model=model)
+    assert len(asked) == 2
+    assert told["zorping gloop"].startswith("wet low")
+    assert told["low hum"] == "", "the engine has its own words for what the table knows"
 
 
 def test_without_room_nobody_listens() -> None:

@@ -22,6 +22,8 @@ from unweave.hearing import listen
 from unweave.measuring import benchmarks_app, evaluate
 from unweave.options import (
     AsJson,
+    CaptionerSpec,
+    ChatSpec,
     Device,
     Format,
     Like,
@@ -130,6 +132,8 @@ def separate(
         typer.Option("--filename", metavar="TEMPLATE", help="With {index} {stem} {track} {model} {ext}."),
     ] = None,
     tracks: MostTracks = 8,
+    captioner: CaptionerSpec = "none",
+    chat: ChatSpec = "none",
     format: Format = None,
     subtype: Subtype = None,
     model: ModelName = hub.DEFAULT,
@@ -159,7 +163,7 @@ def separate(
     options = output_options(format, subtype, filename, overwrite, skip_existing)
     set_up(threads, offline, verbose)
     voice = Voice(json, quiet)
-    rig = load_rig(model, device, listener, voice)
+    rig = load_rig(model, device, listener, voice, captioner, chat)
     asked = all_asked(queries, like or (), rig, voice)
     raise typer.Exit(separate_all(jobs, asked, rig, options, voice, tracks))
 

@@ -9,6 +9,7 @@ from unweave import console, hub
 from unweave.errors import UsageError
 from unweave.options import (
     AsJson,
+    ChatSpec,
     Device,
     Format,
     ListenerName,
@@ -37,14 +38,6 @@ PlanFile = Annotated[
     typer.Option("--plan", metavar="FILE", help="Do this plan, as --dry-run --json printed it."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and do nothing.")]
-ChatSpec = Annotated[
-    str,
-    typer.Option(
-        "--chat",
-        metavar="SPEC",
-        help="Who reads it: none, openai:MODEL@ADDRESS, local:FOLDER. Rules if none.",
-    ),
-]
 
 
 def do(

@@ -33,6 +33,22 @@ Like = Annotated[
 ListenerName = Annotated[
     str, typer.Option("--listener", metavar="NAME|FILE|none", help="Who hears what is there.")
 ]
+CaptionerSpec = Annotated[
+    str,
+    typer.Option(
+        "--captioner",
+        metavar="SPEC",
+        help="With no sound named, who else names them: whisper|qwen2-audio|flamingo:FOLDER or NAME@COMMIT.",
+    ),
+]
+ChatSpec = Annotated[
+    str,
+    typer.Option(
+        "--chat",
+        metavar="SPEC",
+        help="Who reads the words: none, openai:MODEL@ADDRESS, local:FOLDER. Rules if none.",
+    ),
+]
 MostTracks = Annotated[
     int, typer.Option("--tracks", min=1, metavar="N", help="At most, with no sound named.")
 ]

@@ -126,8 +126,10 @@ def edit_one(
     voice.done(file, target.parent, result)
 
 
-def load_rig(model: str, device: str, listener: str, voice: Voice) -> "Rig":
-    """The engine and its ears; says where they run and why.
+def load_rig(
+    model: str, device: str, listener: str, voice: Voice, captioner: str = "none", chat: str = "none"
+) -> "Rig":
+    """The engine and its ears; says where they run and why. Captioner and chat name sounds beside the ears.
 
     Raises:
         UnknownNameError, ModelError: no such weights, or they are damaged.
@@ -138,7 +140,7 @@ def load_rig(model: str, device: str, listener: str, voice: Voice) -> "Rig":
 
     chosen, why = separators.choose_device(device)
     voice.say(f"device: {chosen} ({why})")
-    return rig.load(model, chosen, listener)
+    return rig.load(model, chosen, listener, captioner, chat)
 
 
 def all_asked(queries: Sequence[Query], likes: Sequence[str], rig: "Rig", voice: Voice) -> list[Query] | None:

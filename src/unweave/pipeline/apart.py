@@ -53,7 +53,7 @@ class Apart:
         self.frames = 0  # samples per channel; known as soon as the recording was heard to its end
         self.chunked = Chunked(Native(rig.separator, recording.sample_rate))
 
-    def take(self, queries: Sequence[Query], least: float | None = None) -> list[Part]:
+    def take(self, queries: Sequence[Query], least: Sequence[float] = (), common: float = 1.0) -> list[Part]:
         """Take the sounds of `queries` out of what is left, and judge whether they were there.
 
         Sounds that are asked for together share what they have in common. What a sound took that was not
@@ -61,30 +61,39 @@ class Apart:
 
         Args:
             queries: what to take.
-            least: a sound that is less likely there is put back, as if it had never been asked for; None:
-                it stays, as silence.
+            least: of each query; if its sound is less likely there it is put back, as if it had never been
+                asked for. Empty: all stay, as silence.
+            common: a sound that has at least so much in common with one that was named before it is the same
+                sound under another name, and is put back too; see `judge.Tally.overlap`. 1: never.
 
         Raises:
             DeviceError: the engine ran out of memory.
             OutputError: the disk is full.
         """
-        parts = self._ask(queries, judging=self.rig.ears is not None)
-        gone = [part for part in parts if part.verdict.silenced or part.verdict.score < (least or 0)]
+        parts, tally = self._ask(queries, judging=self.rig.ears is not None)
+        floors = least or [0.0] * len(parts)
+        there = [
+            number
+            for number, (part, floor) in enumerate(zip(parts, floors, strict=True))
+            if not part.verdict.silenced and part.verdict.score >= floor
+        ]
+        single = _single(there, tally, common)
+        gone = [part for number, part in enumerate(parts) if number not in single]
         kept = [part for part in parts if part not in gone]
         again = _sharing(gone, kept, self.chunked.window)
-        anew = self._ask([part.query for part in again], judging=False) if again else []
+        anew = self._ask([part.query for part in again], judging=False)[0] if again else []
         for old, new in zip(again, anew, strict=True):
             self._shelf.drop(old.slot)
             verdict = replace(new.verdict, presence=old.verdict.presence, least=old.verdict.least)
             parts[parts.index(old)] = replace(new, verdict=verdict)
-        if least is not None:
+        if least:
             for part in gone:
                 self._shelf.drop(part.slot)
                 parts.remove(part)
         self.parts += parts
         return parts
 
-    def _ask(self, queries: Sequence[Query], judging: bool) -> list[Part]:
+    def _ask(self, queries: Sequence[Query], judging: bool) -> tuple[list[Part], judge.Tally]:
         """One pass over what is left; the parts wait on the shelf."""
         tally = judge.Tally(len(queries), self.recording.sample_rate)
         loudest = judge.Loudest(queries, self.recording.sample_rate) if judging else None
@@ -98,10 +107,11 @@ class Apart:
         verdicts = tally.verdicts()
         if loudest is not None:
             verdicts = judge.judged(verdicts, queries, loudest, self.rig)
-        return [
+        parts = [
             Part(query, verdict, query.spans, slot)
             for query, verdict, slot in zip(queries, verdicts, slots, strict=True)
         ]
+        return parts, tally
 
     def pieces(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The whole recording, piece by piece: mixture (C, t), and parts (Q, C, t) in their order."""
@@ -125,6 +135,15 @@ class Apart:
             self.frames += mixture.shape[-1]
             if self._progress is not None:
                 self._progress(self.frames / self.recording.sample_rate, self.recording.seconds)
+
+
+def _single(there: Sequence[int], tally: judge.Tally, common: float) -> list[int]:
+    """Those that are no second name of a sound before them."""
+    kept: list[int] = []
+    for number in there:
+        if common >= 1 or all(tally.overlap(number, other) < common for other in kept):
+            kept.append(number)
+    return kept
 
 
 def _sharing(gone: Sequence[Part], kept: Sequence[Part], window: float) -> list[Part]:

@@ -15,6 +15,7 @@ from unweave.types import Audio, Heard, Query, Separator
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from unweave.language.chat import Chat
     from unweave.listen.tagger import Impression
 
 LISTENER = "listener"  # the ears that come along
@@ -48,6 +49,14 @@ class Ears(Protocol):
         ...
 
 
+class Sentences(Protocol):
+    """A captioner: says in sentences what there is to hear."""
+
+    def follow(self, blocks: Iterable[Tensor], sample_rate: int) -> list[Heard]:
+        """Successive (C, any t) pieces of a recording at its own rate -> sentences, in the order of time."""
+        ...
+
+
 @dataclass(frozen=True)
 class Rig:
     """An engine with ears, and what the two are called in a sidecar.
@@ -60,6 +69,8 @@ class Rig:
     ears: Ears | None = None
     listener: str = ""  # published name or file of the ears
     presence: Presence | None = None  # fitted for the two; None: the one that comes along
+    captions: Sentences | None = None  # names sounds beside the ears, where no sound is asked for
+    chat: Chat | None = None  # reads the captions, and tells how sounds sound that no table knows
 
     def told(self, query: Query) -> str:
         """What the engine listens for: the words and what it knows of them; "" if it does not say."""
@@ -67,26 +78,43 @@ class Rig:
         return str(tell(query)) if tell is not None and query.text.strip() else ""
 
 
-def load(model: str = hub.DEFAULT, device: str = "auto", listener: str | None = LISTENER) -> Rig:
+def load(
+    model: str = hub.DEFAULT,
+    device: str = "auto",
+    listener: str | None = LISTENER,
+    captioner: str = "",
+    chat: str = "",
+) -> Rig:
     """An engine and ears by name.
 
     Args:
         model: a published name, or a .safetensors file.
         device: "auto", "cpu", "cuda", ...; of both.
         listener: a published name, or a .safetensors file; None or "none" for no ears.
+        captioner: as `listen.captioners.load` wants it; "" or "none" for none.
+        chat: as `language.chat.load` wants it; "" or "none" for none.
 
     Raises:
         UnknownNameError: no such name.
         ModelError: weights are missing, damaged or of another network.
+        UsageError: a captioner or a chat that is named in a way that cannot be read.
         DeviceError: no such device.
     """
     separator = separators.load(model, device)
     if listener in (None, "", "none"):
         return Rig(separator, model)
-    from unweave.listen import tagger
+    from unweave.language import chat as chats
+    from unweave.listen import captioners, tagger
 
     place, _ = separators.choose_device(device)
-    return Rig(separator, model, tagger.load(str(listener), place), str(listener))
+    return Rig(
+        separator,
+        model,
+        tagger.load(str(listener), place),
+        str(listener),
+        captions=None if captioner in ("", "none") else captioners.load(captioner, place),
+        chat=chats.load(chat),
+    )
 
 
 @functools.lru_cache(maxsize=2)
