@@ -47,6 +47,7 @@ class MixingConfig:
     pair: float = 0.15  # chance that a query asks for two sources at once, where there are three
     kind: float = 0.12  # chance that a query asks for a kind of sound, "a bird", whatever belongs to it
     evenness: float = 0.5  # labels are drawn by (number of groups) ** this; 0 = all alike
+    familiar: float = 0.0  # and by (number of clips) ** this
     speed: float = 0.2  # clips are played up to this share faster or slower, pitch and all
     low_pass: float = 0.3  # chance that the whole mixture is cut at 3 to 12 kHz
     tilt_db: float = 6.0  # each source's spectrum is tilted and bent by up to this
@@ -131,7 +132,9 @@ class Mixer:
         self.of_label: list[dict[str, list[int]]] = [{} for _ in self.labels.names]
         for index, clip in enumerate(clips.clips):
             self.of_label[self.labels.number[clip.label]].setdefault(clip.group, []).append(index)
-        self.weights = torch.tensor([len(groups) for groups in self.of_label]).double() ** config.evenness
+        groups = torch.tensor([len(groups) for groups in self.of_label]).double()
+        clips_of = [sum(map(len, groups.values())) for groups in self.of_label]
+        self.weights = groups**config.evenness * torch.tensor(clips_of).double() ** config.familiar
         self.length = round(config.seconds * clips.sample_rate)
 
     def draw(self, number: int) -> Mixture:

@@ -40,8 +40,8 @@ class Sounding:
         """(K, 384) unit vectors of the names; (K, D), what the listener holds frames against."""
         self.names = names
         directions = torch.nn.functional.normalize(directions.cpu(), dim=-1)
-        self._like = meanings @ meanings.T >= MEANS_THE_SAME
-        self._like |= directions @ directions.T >= SOUNDS_THE_SAME
+        self.means = meanings @ meanings.T >= MEANS_THE_SAME  # (K, K) bool: one would be right for the other
+        self._like = self.means | (directions @ directions.T >= SOUNDS_THE_SAME)
         self.plain = [plainly(name) for name in names]
 
     def like(self, name: int, others: Sequence[int]) -> int | None:
@@ -53,26 +53,31 @@ class Sounding:
 
 
 def grouped(sure: Sequence[float], alike: Sounding) -> list[tuple[int, float]]:
-    """One name for each group of names that could be taken for one another, and how sure it is one of them.
+    """One name for each group of names that could be taken for one another, and how sure it is right.
 
-    Whether a saxophone is an alto or a tenor may be open where a saxophone it is: chances of trained labels,
-    which exclude each other, add up. Those of other names do not, as many of them mean the same.
+    Whether a saxophone is an alto or a tenor may be open where a saxophone it is. So the name that comes
+    first is the one most probably right: the chances of the trained labels that it would be right for, which
+    exclude each other, add up. Those of other names do not, as many of them mean the same.
 
     Args:
-        sure: chance of each of the names of `alike`, in falling order.
+        sure: chance of each of the names of `alike`.
     """
-    labels = _labels()
-    leaders: list[int] = []
-    total: dict[int, float] = {}
-    for name, chance in enumerate(sure):
-        mine = alike.like(name, leaders)
-        if mine is None:
-            mine = name
-            leaders.append(name)
-            total[name] = 0.0
-        if alike.plain[name] in labels:
-            total[mine] += chance
-    return [(leader, max(sure[leader], min(1.0, total[leader]))) for leader in leaders]
+    chances = torch.tensor(sure, dtype=torch.float64)
+    labels = torch.tensor([plain in _labels() for plain in alike.plain], dtype=torch.float64)
+    right_for = alike.means.double() * labels
+    free = torch.ones_like(chances)
+    found = []
+    while free.any():
+        total = torch.maximum(chances, (right_for @ (chances * free)).clamp(max=1.0))
+        # Of names that are as probably right the likeliest itself; rounding must not decide.
+        best = max(
+            free.nonzero()[:, 0].tolist(), key=lambda name: (round(float(total[name]), 6), sure[name], -name)
+        )
+        found.append((best, float(total[best])))
+        for name in free.nonzero()[:, 0].tolist():
+            if name == best or alike.like(name, [best]) is not None:
+                free[name] = 0
+    return found
 
 
 def chosen(found: Iterable[Found], alike: Sounding) -> list[Chosen]:

@@ -93,7 +93,9 @@ class ListenerNetwork(nn.Module):
 
     def judge(self, levels: list[Tensor]) -> Tensor:
         """Levels from `collect` -> (B, frames, dim): what is held against words."""
-        x = self.flat(self.drop(self.joined(levels)))
+        x = self.joined(levels)
+        # A feature is silenced in all frames of a mixture: one of its neighbours would give it away.
+        x = self.flat(x * self.drop(x.new_ones(len(x), 1, x.shape[2])))
         for layer in self.follow:
             x = layer(x)
         return self.out(x)  # type: ignore[no-any-return]

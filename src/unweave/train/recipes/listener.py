@@ -1,6 +1,6 @@
 """Training of the listener: soundscapes of labelled clips, and whether any words fit them, frame by frame."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,15 @@ from unweave.train.recipes import open_run, split_groups
 from unweave.types import Query
 
 SCENES = MixingConfig(
-    seconds=4.08, sources=(0.5, 0.3, 0.15, 0.05), alone=0.4, queries=1, low_pass=0.25, speed=0.15
-)  # 256 frames of 512 samples at 32 kHz
+    seconds=2.544,
+    sources=(0.5, 0.3, 0.15, 0.05),
+    alone=0.4,
+    queries=1,
+    evenness=0.3,
+    familiar=0.3,
+    low_pass=0.25,
+    speed=0.15,
+)  # 160 frames of 512 samples at 32 kHz, less one
 
 
 @dataclass(frozen=True)
@@ -35,14 +42,14 @@ class ListenerRecipe:
     recipe: str = "listener"
     model: ListenerConfig = field(default_factory=ListenerConfig)
     mixing: MixingConfig = field(default_factory=lambda: SCENES)
-    start: str = ""  # weights of a separator, whose way down listens; it stays as it is
-    mixtures: int = 12_000  # drawn and heard once, then learned from again and again; 180 kB of memory each
+    start: str = ""  # weights to learn on from: a listener's, or a separator's, which give the way down
     loop: LoopConfig = field(default_factory=LoopConfig)
-    batch: int = 64  # mixtures of one update
+    batch: int = 32  # mixtures of one update
     strangers: int = 192  # names of sounds that no clip has, asked for in every update
     text_noise: float = 0.02  # added to each of the 384 entries of a text's unit vector, about 0.05 each
     rank: float = 1.0  # weight of telling what is there from all that is not, against the cross-entropies
     kinds: float = 0.3  # weight of a kind of sound, "a bird", against a label; tags are not complete
+    silenced: int = 24  # bands, at most, that are taken from a mixture next to each other, half of the time
     validation: int = 256  # mixtures of held-out training groups
 
 
@@ -65,24 +72,21 @@ def train(
     words = Words(kept)
     torch.manual_seed(recipe.loop.seed)  # layers draw their first weights from the global generator
     model = channels_last(ListenerNetwork(recipe.model))
-    if recipe.start:
-        _start(model, Path(recipe.start))
-    model.encoder.requires_grad_(False)
-    heard = Heard(model, mixer_of(data, kept, recipe, 0), recipe.mixtures, report)
-    model.mean, model.spread = heard.usual(model)
+    mixer = mixer_of(data, kept, recipe, 0)
+    whole = bool(recipe.start) and _start(model, Path(recipe.start))
+    if not whole:
+        model.mean, model.spread = usual(model, mixer, recipe)
     validation = []
     if held_out:
-        unheard = Heard(model, mixer_of(data, held_out, recipe, 1), recipe.validation)
+        unheard = mixer_of(data, held_out, recipe, 1)
         validation = [
-            collate(
-                unheard, range(first, min(first + recipe.batch, recipe.validation)), words, recipe, noise=0.0
-            )
+            collate(model, unheard, range(first, first + recipe.batch), words, recipe, learning=False)
             for first in range(0, recipe.validation, recipe.batch)
         ]
-    order = Order(recipe.mixtures, recipe.batch, recipe.loop.seed)
 
     def batches(number: int) -> Batch:
-        return collate(heard, order(number), words, recipe, noise=recipe.text_noise)
+        numbers = range(number * recipe.batch, (number + 1) * recipe.batch)
+        return collate(model, mixer, numbers, words, recipe, learning=True)
 
     def validate(network: nn.Module) -> dict[str, float]:
         found = [step(network, batch) for batch in validation] or [{}]
@@ -96,70 +100,39 @@ def train(
     return weights
 
 
-class Heard:
-    """Mixtures, drawn once and as far as the way down goes: it does not learn, so once is enough."""
-
-    def __init__(
-        self,
-        network: ListenerNetwork,
-        mixer: Mixer,
-        count: int,
-        report: Callable[[dict[str, Any]], None] | None = None,
-    ) -> None:
-        self.names, self.seed = mixer.labels.names, mixer.seed
-        self.labels: list[tuple[int, ...]] = []
-        self.active: list[Tensor] = []  # (K, frames) each
-        self.levels: list[Tensor] = []  # (count, D, n) in fp16, one for each level
-        network.eval()
-        for first in range(0, count, 32):
-            numbers = range(first, min(first + 32, count))
-            for level, made in enumerate(self._hear(network, mixer, numbers)):
-                if first == 0:
-                    self.levels.append(torch.empty(count, *made.shape[1:], dtype=torch.float16))
-                self.levels[level][first : numbers.stop] = made
-            if report is not None and (first // 32) % 50 == 0:
-                report({"mixtures": numbers.stop})
-
-    @torch.inference_mode()
-    def _hear(self, network: ListenerNetwork, mixer: Mixer, numbers: range) -> list[Tensor]:
-        config, encoder = network.config, network.encoder
-        size, stride = encoder.bands.sum(1)[:, None], config.encoder.stride
-        power, magnitude = [], []
-        for item in map(mixer.draw, numbers):
-            sources = audible(item, config)
-            heard = stft(sources.sum(0), config.encoder.fft_size, config.encoder.hop).abs()
-            heard = heard[:, : heard.shape[1] // stride * stride]
-            power.append(encoder.bands @ heard.square() / size)
-            magnitude.append(encoder.bands @ heard / size)
-            self.labels.append(item.labels)
-            self.active.append(active(sources, config))
+@torch.no_grad()
+def usual(network: ListenerNetwork, mixer: Mixer, recipe: ListenerRecipe) -> tuple[Tensor, Tensor]:
+    """(D,) mean and standard deviation of every feature of the way down, over 1,000 mixtures."""
+    network.eval()
+    found = []
+    for first in range(0, 1000, recipe.batch):
+        power, magnitude, _, _ = heard(network, mixer, range(first, first + recipe.batch))
         with torch.autocast("cpu", torch.bfloat16):
-            return network.collect(encoder.features(torch.stack(power), torch.stack(magnitude)))
-
-    def usual(self, network: ListenerNetwork) -> tuple[Tensor, Tensor]:
-        """(D,) mean and standard deviation of every feature."""
-        some = torch.cat(
-            [
-                network.joined([level[first : first + 50].float() for level in self.levels]).flatten(0, 1)
-                for first in range(0, min(len(self.labels), 1000), 50)
-            ]
-        )
-        return some.mean(0), some.std(0).clamp(min=1e-3)
+            levels = network.collect(network.encoder.features(power, magnitude))
+        found.append(network.joined(levels).flatten(0, 1))
+    network.train()
+    features = torch.cat(found)
+    return features.mean(0), features.std(0).clamp(min=1e-3)
 
 
-class Order:
-    """Which mixtures each update learns from: all of them in turn, shuffled anew every time."""
-
-    def __init__(self, count: int, batch: int, seed: int) -> None:
-        self.count, self.batch, self.seed = count, min(batch, count), seed
-        self.rounds = self.count // self.batch
-
-    def __call__(self, number: int) -> list[int]:
-        """The mixtures of update `number`."""
-        draw = torch.Generator().manual_seed(self.seed * 104_729 + number // self.rounds)
-        shuffled = torch.randperm(self.count, generator=draw)
-        first = number % self.rounds * self.batch
-        return [int(one) for one in shuffled[first : first + self.batch]]
+@torch.no_grad()
+def heard(
+    network: ListenerNetwork, mixer: Mixer, numbers: range
+) -> tuple[Tensor, Tensor, list[tuple[int, ...]], list[Tensor]]:
+    """Mixtures as bands of power and of magnitude, (B, bands, N) each; the labels of each and, (K, frames),
+    when each of them sounds."""
+    config, encoder = network.config, network.encoder
+    size, stride = encoder.bands.sum(1)[:, None], config.encoder.stride
+    power, magnitude, labels, when = [], [], [], []
+    for item in map(mixer.draw, numbers):
+        sources = audible(item, config)
+        spectrum = stft(sources.sum(0), config.encoder.fft_size, config.encoder.hop).abs()
+        spectrum = spectrum[:, : spectrum.shape[1] // stride * stride]
+        power.append(encoder.bands @ spectrum.square() / size)
+        magnitude.append(encoder.bands @ spectrum / size)
+        labels.append(item.labels)
+        when.append(active(sources, config))
+    return torch.stack(power), torch.stack(magnitude), labels, when
 
 
 class Words:
@@ -213,30 +186,45 @@ def wordings(labels: Labels, number: int) -> list[str]:
 
 
 def collate(
-    heard: Heard, numbers: Sequence[int], words: Words, recipe: ListenerRecipe, noise: float
+    network: ListenerNetwork,
+    mixer: Mixer,
+    numbers: range,
+    words: Words,
+    recipe: ListenerRecipe,
+    *,
+    learning: bool,
 ) -> Batch:
     """Mixtures, and of every text whether it fits them.
 
+    Args:
+        learning: texts are blurred and bands silenced.
+
     Returns:
-        "level0", ...: what `ListenerNetwork.collect` made of them; "texts": (Q, 384); "fits": (B, Q, frames)
+        "features": (B, 3, bands, N) of `Encoder.features`; "texts": (Q, 384); "fits": (B, Q, frames)
         1, 0, or NaN where it is open; "weight": (Q,), below 1 for kinds; "rank": (), as in the recipe.
     """
-    draw = torch.Generator().manual_seed(heard.seed * 7_919 + numbers[0])
-    texts, chosen = words.choose(draw, recipe.strangers, noise)
+    draw = torch.Generator().manual_seed(mixer.seed * 7_919 + numbers[0])
+    texts, chosen = words.choose(draw, recipe.strangers, recipe.text_noise if learning else 0.0)
+    power, magnitude, labels, when = heard(network, mixer, numbers)
+    if learning and recipe.silenced:
+        for one in range(len(numbers)):
+            width = int(torch.randint(recipe.silenced + 1, (), generator=draw))
+            low = int(torch.randint(power.shape[1] - width + 1, (), generator=draw))
+            if float(torch.rand((), generator=draw)) < 0.5:
+                power[one, low : low + width] = magnitude[one, low : low + width] = 0
     fits = [
         _fits(
-            torch.tensor([words.labels.number[heard.names[label]] for label in heard.labels[number]]),
-            heard.active[number],
+            torch.tensor([words.labels.number[mixer.labels.names[label]] for label in mine]),
+            active,
             words,
             chosen,
         )
-        for number in numbers
+        for mine, active in zip(labels, when, strict=True)
     ]
     weight = torch.ones(len(texts))
     weight[len(words.of_label) :][: len(words.kinds)] = recipe.kinds
-    levels = {f"level{index}": level[list(numbers)].float() for index, level in enumerate(heard.levels)}
     return {
-        **levels,
+        "features": network.encoder.features(power, magnitude),
         "texts": texts,
         "fits": torch.stack(fits),
         "weight": weight,
@@ -303,10 +291,8 @@ def step(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         is ranked above.
     """
     network: Any = model
-    network.encoder.eval()
-    levels = [batch[name] for name in sorted(batch) if name.startswith("level")]
     with torch.autocast("cpu", torch.bfloat16):
-        vectors = network.judge(levels)
+        vectors = network.judge(network.collect(batch["features"]))
         words = network.read(batch["texts"])
     logits = network.score(vectors.float(), (words[0].float(), words[1].float()))
     fits, weight = batch["fits"], batch["weight"]
@@ -345,19 +331,21 @@ def mixer_of(data: Path, clips: list[Clip], recipe: ListenerRecipe, seed: int) -
     return Mixer(decoded, recipe.mixing, recipe.loop.seed + seed)
 
 
-def _start(model: ListenerNetwork, weights: Path) -> None:
-    """Take the way down from a separator.
+def _start(model: ListenerNetwork, weights: Path) -> bool:
+    """Take what there is: all of a listener, or the way down of a separator. Whether it was all.
 
     Raises:
-        ModelError: the file is missing or damaged, or its way down has another shape.
+        ModelError: the file is missing or damaged, or its tensors have other shapes.
     """
-    hub.engine_of(weights)  # says what is wrong with a file that is missing or damaged
+    whole = hub.engine_of(weights) == "listener"  # says what is wrong with a file that is missing or damaged
     stored = load_file(weights)
-    own = model.encoder.state_dict()
+    part: nn.Module = model if whole else model.encoder
+    own = part.state_dict()
     unfit = [name for name in own if name not in stored or stored[name].shape != own[name].shape]
     if unfit:
         raise ModelError(f"{weights} cannot start this listener: it has no {unfit[0]} of that shape")
-    model.encoder.load_state_dict({name: stored[name].float() for name in own})
+    part.load_state_dict({name: stored[name].float() for name in own})
+    return whole
 
 
 def _one_row(rows: Tensor, draw: torch.Generator) -> Tensor:
