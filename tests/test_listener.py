@@ -18,6 +18,7 @@ from unweave.listen.merging import Found, Sounding, chosen
 from unweave.listen.tagger import Calibration, Tagger, load
 from unweave.models.listener import ListenerConfig, ListenerNetwork, pooled
 from unweave.models.opensep import OpenSep, OpenSepConfig
+from unweave.train.loop import Part
 from unweave.train.recipes import train
 from unweave.train.recipes.listener import (
     Heard,
@@ -284,6 +285,21 @@ def test_words_fit_where_their_source_sounds(clips: DecodedClips, small: Tagger)
     torch.testing.assert_close(batch["texts"].norm(dim=1), torch.ones(len(batch["texts"])))
 
 
+def test_parts_of_a_batch_have_the_loss_of_the_whole(clips: DecodedClips, small: Tagger) -> None:
+    recipe = ListenerRecipe(model=SMALL, batch=6, strangers=8)
+    words = Words(list(clips.clips))
+    heard = Heard(small.network, Mixer(clips, recipe.mixing, seed=0), 6)
+    order = [5, 0, 3, 1, 4, 2]
+    whole = collate(heard, order, words, recipe, noise=0.02)
+    parts = [collate(heard, order, words, recipe, noise=0.02, part=Part(index, 3)) for index in range(3)]
+    assert len({float(part["counts"]) for part in parts}) > 1, "no test if all parts have as many labels"
+    expected = step(small.network, whole)
+    found = [step(small.network, part | {"counts": whole["counts"] / 3}) for part in parts]
+    for name in expected:
+        mean = sum(float(one[name]) for one in found) / 3
+        assert mean == pytest.approx(float(expected[name]), rel=0.01, abs=0.01)  # half precision
+
+
 def test_what_was_heard_once_is_what_would_be_heard_again(clips: DecodedClips, small: Tagger) -> None:
     mixer = Mixer(clips, ListenerRecipe().mixing, seed=0)
     many, few = Heard(small.network, mixer, 40), Heard(small.network, mixer, 3)
@@ -343,7 +359,7 @@ def test_the_loss_is_small_for_right_answers_only() -> None:
             return self.logits
 
     batch = {"level0": torch.rand(1, 2, 4), "texts": torch.zeros(3, 4), "fits": fits}
-    batch |= {"weight": torch.ones(3), "rank": torch.tensor(1.0)}
+    batch |= {"weight": torch.ones(3), "rank": torch.tensor(1.0), "counts": (fits == 1).any(-1).sum()[None]}
     good, bad = (step(Fixed(logits), batch) for logits in (right, wrong))
     assert good["loss"] < 0.01
     assert good["first"] == 1

@@ -19,8 +19,9 @@ from unweave.language.knowledge import VECTORS, plainly, table
 from unweave.models import channels_last
 from unweave.models.listener import ListenerConfig, ListenerNetwork, pooled
 from unweave.signal.stft import stft
-from unweave.train.loop import Batch, LoopConfig, fit
-from unweave.train.recipes import open_run, split_groups
+from unweave.train.loop import Batch, Loop, LoopConfig, Part, beside, fit
+from unweave.train.losses import mean_of
+from unweave.train.recipes import open_run, save_run, split_groups
 from unweave.types import Query
 
 SCENES = MixingConfig(
@@ -54,6 +55,7 @@ def train(
     resume: bool = False,
     steps: int | None = None,
     report: Callable[[dict[str, Any]], None] | None = None,
+    loop: Loop = fit,
 ) -> Path:
     """Train as the TOML file `config` says; arguments and errors as `recipes.opensep.train`.
 
@@ -81,19 +83,17 @@ def train(
         ]
     order = Order(recipe.mixtures, recipe.batch, recipe.loop.seed)
 
-    def batches(number: int) -> Batch:
-        return collate(heard, order(number), words, recipe, noise=recipe.text_noise)
+    def batches(number: int, part: Part) -> Batch:
+        return collate(heard, order(number), words, recipe, noise=recipe.text_noise, part=part)
 
     def validate(network: nn.Module) -> dict[str, float]:
-        found = [step(network, batch) for batch in validation] or [{}]
+        found = [step(network, beside(network, batch)) for batch in validation] or [{}]
         return {f"held_out/{name}": sum(float(one[name]) for one in found) / len(found) for name in found[0]}
 
-    for entry in fit(model, batches, step, recipe.loop, out, validate=validate, resume=resume):
+    for entry in loop(model, batches, step, recipe.loop, out, validate=validate, resume=resume):
         if report is not None:
             report(entry)
-    weights = out / "weights.safetensors"
-    hub.save(model, weights, "listener")
-    return weights
+    return save_run(model, out, "listener")
 
 
 class Heard:
@@ -213,16 +213,23 @@ def wordings(labels: Labels, number: int) -> list[str]:
 
 
 def collate(
-    heard: Heard, numbers: Sequence[int], words: Words, recipe: ListenerRecipe, noise: float
+    heard: Heard,
+    numbers: Sequence[int],
+    words: Words,
+    recipe: ListenerRecipe,
+    noise: float,
+    part: Part = Part(),  # noqa: B008 - frozen
 ) -> Batch:
-    """Mixtures, and of every text whether it fits them.
+    """A part of the mixtures `numbers`, and of every text whether it fits them; all parts ask for the same.
 
     Returns:
         "level0", ...: what `ListenerNetwork.collect` made of them; "texts": (Q, 384); "fits": (B, Q, frames)
-        1, 0, or NaN where it is open; "weight": (Q,), below 1 for kinds; "rank": (), as in the recipe.
+        1, 0, or NaN where it is open; "weight": (Q,), below 1 for kinds; "rank": (), as in the recipe;
+        "counts": (1,), how many labels sound, summed over mixtures.
     """
     draw = torch.Generator().manual_seed(heard.seed * 7_919 + numbers[0])
     texts, chosen = words.choose(draw, recipe.strangers, noise)
+    numbers = part.of(list(numbers))
     fits = [
         _fits(
             torch.tensor([words.labels.number[heard.names[label]] for label in heard.labels[number]]),
@@ -234,13 +241,15 @@ def collate(
     ]
     weight = torch.ones(len(texts))
     weight[len(words.of_label) :][: len(words.kinds)] = recipe.kinds
-    levels = {f"level{index}": level[list(numbers)].float() for index, level in enumerate(heard.levels)}
+    levels = {f"level{index}": level[numbers].float() for index, level in enumerate(heard.levels)}
+    fitting = torch.stack(fits)
     return {
         **levels,
         "texts": texts,
-        "fits": torch.stack(fits),
+        "fits": fitting,
         "weight": weight,
         "rank": torch.tensor(recipe.rank),
+        "counts": (fitting == 1).any(-1)[:, weight == 1].sum().float()[None],
     }
 
 
@@ -305,7 +314,7 @@ def step(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
     network: Any = model
     network.encoder.eval()
     levels = [batch[name] for name in sorted(batch) if name.startswith("level")]
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(batch["texts"].device.type, torch.bfloat16):
         vectors = network.judge(levels)
         words = network.read(batch["texts"])
     logits = network.score(vectors.float(), (words[0].float(), words[1].float()))
@@ -317,7 +326,7 @@ def step(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
     there = torch.where(heard, 1.0, torch.where(silent, 0.0, open_))
     whole = _cross_entropy(total, there, weight).sum(1).mean()
     names = weight == 1
-    rank, first = _rank(total[:, names], heard[:, names], silent[:, names])
+    rank, first = _rank(total[:, names], heard[:, names], silent[:, names], batch["counts"][0])
     loss = frames + 0.5 * whole + batch["rank"] * rank
     return {"loss": loss, "frames": frames, "whole": whole, "rank": rank, "first": first}
 
@@ -329,14 +338,14 @@ def _cross_entropy(logits: Tensor, wanted: Tensor, weight: Tensor) -> Tensor:
     return each * known * weight
 
 
-def _rank(logits: Tensor, heard: Tensor, silent: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, Q) logits; what sounds and what does not -> cross-entropy of every present name against all absent
-    ones, and the share that comes before all of them."""
+def _rank(logits: Tensor, heard: Tensor, silent: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, Q) logits; what sounds, what does not, and how many sound -> cross-entropy of every present name
+    against all absent ones, and the share that comes before all of them."""
     absent = logits.masked_fill(~silent, -torch.inf)
     others = absent.logsumexp(-1, keepdim=True)
     each = torch.nn.functional.softplus(others - logits)[heard]
     first = (logits > absent.amax(-1, keepdim=True))[heard]
-    return each.mean(), first.float().mean()
+    return mean_of(each, count), mean_of(first.float(), count)
 
 
 def mixer_of(data: Path, clips: list[Clip], recipe: ListenerRecipe, seed: int) -> Mixer:
