@@ -19,6 +19,7 @@ from unweave.listen.merging import Found, Sounding, chosen, grouped
 from unweave.listen.tagger import Calibration, Tagger, load
 from unweave.models.listener import ListenerConfig, ListenerNetwork, pooled
 from unweave.models.opensep import OpenSep, OpenSepConfig
+from unweave.train.loop import Part
 from unweave.train.recipes import train
 from unweave.train.recipes.listener import (
     ListenerRecipe,
@@ -264,7 +265,7 @@ def test_words_fit_where_their_source_sounds(clips: DecodedClips, small: Tagger)
     recipe = ListenerRecipe(model=SMALL, batch=4, strangers=8)
     words = Words(list(clips.clips))
     mixer = Mixer(clips, recipe.mixing, seed=0)
-    batch = collate(small.network, mixer, range(3, 6), words, recipe, learning=True)
+    batch = collate(small.network, mixer, range(3, 6), words, recipe, Part())
     labels = words.labels
     for row, number in enumerate(range(3, 6)):
         item, fits = mixer.draw(number), batch["fits"][row]
@@ -288,14 +289,28 @@ def test_bands_are_silenced_while_learning_only(clips: DecodedClips, small: Tagg
     recipe = ListenerRecipe(model=SMALL, batch=16, strangers=1, silenced=8)
     words, mixer = Words(list(clips.clips)), Mixer(clips, recipe.mixing, seed=0)
     quiet = {}
-    for learning in (True, False):
-        batch = collate(small.network, mixer, range(16), words, recipe, learning=learning)
-        level = batch["features"][:, 0]  # (B, bands, N)
-        quiet[learning] = (level <= level.amin((1, 2), keepdim=True) + 1e-4).all(2).sum(1)
-    taken = quiet[True] - quiet[False]
+    for part in (Part(), None):
+        batch = collate(small.network, mixer, range(16), words, recipe, part)
+        quiet[part] = (batch["power"] == 0).all(2).sum(1)
+    assert not quiet[None].any()
+    taken = quiet[Part()]
     assert taken.min() == 0
     assert 0 < taken.max() <= 8
     assert 2 <= int((taken > 0).sum()) <= 14, "about half of them"
+
+
+def test_parts_of_a_batch_have_the_loss_of_the_whole(clips: DecodedClips, small: Tagger) -> None:
+    recipe = ListenerRecipe(model=SMALL, batch=6, strangers=8)
+    words = Words(list(clips.clips))
+    mixer, all_of_it = Mixer(clips, recipe.mixing, seed=0), range(6)
+    whole = collate(small.network, mixer, all_of_it, words, recipe, Part())
+    parts = [collate(small.network, mixer, all_of_it, words, recipe, Part(index, 3)) for index in range(3)]
+    assert len({float(part["counts"]) for part in parts}) > 1, "no test if all parts have as many labels"
+    expected = step(small.network, whole)
+    found = [step(small.network, part | {"counts": whole["counts"] / 3}) for part in parts]
+    for name in expected:
+        mean = sum(float(one[name]) for one in found) / 3
+        assert mean == pytest.approx(float(expected[name]), rel=0.01, abs=0.01)  # half precision
 
 
 def test_features_are_measured_against_what_is_usual(clips: DecodedClips, small: Tagger) -> None:
@@ -349,7 +364,7 @@ def test_the_loss_is_small_for_right_answers_only() -> None:
             return self.logits
 
     batch = {"level0": torch.rand(1, 2, 4), "texts": torch.zeros(3, 4), "fits": fits}
-    batch |= {"weight": torch.ones(3), "rank": torch.tensor(1.0)}
+    batch |= {"weight": torch.ones(3), "rank": torch.tensor(1.0), "counts": (fits == 1).any(-1).sum()[None]}
     good, bad = (step(Fixed(logits), batch) for logits in (right, wrong))
     assert good["loss"] < 0.01
     assert good["first"] == 1

@@ -28,8 +28,9 @@ from unweave.signal.stft import stft
 from unweave.train.checkpoint import NAME
 from unweave.train.loop import LoopConfig, rate
 from unweave.train.losses import leak_loss, si_sdr_loss, snr_loss
+from unweave.train.recipes import split_groups
 from unweave.train.recipes.listener import ListenerRecipe
-from unweave.train.recipes.opensep import OpenSepRecipe, collate, split_groups, train
+from unweave.train.recipes.opensep import OpenSepRecipe, collate, train
 
 DATA = Path(__file__).parent / "data"
 CONFIG = """

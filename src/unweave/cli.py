@@ -43,6 +43,7 @@ from unweave.options import (
     set_up,
     spans_of,
 )
+from unweave.teaching import data_app, train
 from unweave.work import Voice, all_asked, edit_one, load_rig, separate_all
 
 
@@ -90,6 +91,8 @@ app.command()(listen)
 app.command()(do)
 app.command()(evaluate)
 app.add_typer(benchmarks_app, name="benchmarks", help="What engines are measured on, and how it was built.")
+app.command()(train)
+app.add_typer(data_app, name="data", help="What weights are trained on: shards of any manifest.")
 
 
 def _version(wanted: bool) -> None:
@@ -297,31 +300,6 @@ def doctor(
             {"ok": all(check.ok for check in checks), "checks": [vars(check) for check in checks]}
         )
     raise typer.Exit(next((check.exit_code for check in checks if not check.ok), 0))
-
-
-@app.command()
-def train(
-    config: Annotated[Path, typer.Argument(help="A TOML file, for example one of configs/.")],
-    data: Annotated[Path, typer.Option("--data", help="Folder of the training sounds.")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for checkpoints and logs.")] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where the last run in that folder ended.")
-    ] = False,
-    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Stop after so many updates.")] = None,
-    threads: Threads = None,
-    verbose: Verbose = False,
-) -> None:
-    """Train weights of your own.
-
-    \b
-    unweave train configs/opensep-small.toml --data sounds/ --out runs/mine
-    """
-    set_up(threads, offline=False, verbose=verbose)
-    from unweave.train.recipes import train as run
-
-    folder = out or Path("runs") / config.stem
-    weights = run(config, data, folder, resume=resume, steps=steps, report=console.say_entry)
-    console.put(str(weights))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

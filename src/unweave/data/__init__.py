@@ -1,1 +1,1 @@
-"""Where examples come from: manifests of labelled clips, and mixtures drawn from them."""
+"""Where examples come from: manifests of labelled clips, shards of them, and mixtures drawn from either."""

@@ -35,11 +35,11 @@ class Clip:
     license: str
 
 
-def read_manifest(root: Path, *splits: str) -> list[Clip]:
-    """The clips of `splits` listed in root/manifest.csv, in its order.
+def read_rows(root: Path) -> list[dict[str, str]]:
+    """All rows of root/manifest.csv with all of their columns.
 
     Raises:
-        UsageError: no manifest, a column is missing, a file outside of `root`, or no clip of a split.
+        UsageError: no manifest, or a column is missing.
     """
     path = root / "manifest.csv"
     try:
@@ -52,8 +52,18 @@ def read_manifest(root: Path, *splits: str) -> list[Clip]:
     missing = [column for column in COLUMNS if rows and column not in rows[0]]
     if missing:
         raise UsageError(f"{path} lacks the column {missing[0]!r}; it wants {', '.join(COLUMNS)}")
+    return rows
+
+
+def read_manifest(root: Path, *splits: str) -> list[Clip]:
+    """The clips of `splits` listed in root/manifest.csv, in its order.
+
+    Raises:
+        UsageError: as `read_rows`, or a file outside of `root`, or no clip of a split.
+    """
+    path = root / "manifest.csv"
     clips = []
-    for row in rows:
+    for row in read_rows(root):
         if row["split"] not in splits:
             continue
         if Path(row["file"]).is_absolute() or ".." in Path(row["file"]).parts:
@@ -69,6 +79,25 @@ def read_manifest(root: Path, *splits: str) -> list[Clip]:
 def cache_folder() -> Path:
     """Where decoded clips are kept unless told otherwise: unweave below $XDG_CACHE_HOME or ~/.cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "unweave"
+
+
+def decoded(path: Path, sample_rate: int) -> NDArray[np.int16]:
+    """(C, T) samples of a sound file at `sample_rate`, as `DecodedFiles` keeps them.
+
+    Raises:
+        AudioError: the file cannot be read as sound.
+    """
+    audio = read(path)
+    # Clips start and end at a detector's cut; what little offset they have must not click.
+    samples = audio.samples - audio.samples.mean(1, keepdim=True)
+    samples = resample(samples, audio.sample_rate, sample_rate)
+    whole: NDArray[np.int16] = (samples * 32768).round().clamp(-32768, 32767).to(torch.int16).numpy()
+    return whole
+
+
+def floats(samples: NDArray[np.int16]) -> Tensor:
+    """The same as float32, full scale = 1.0."""
+    return torch.from_numpy(np.multiply(samples, np.float32(1 / 32768), dtype=np.float32))
 
 
 class DecodedFiles:
@@ -94,11 +123,7 @@ class DecodedFiles:
         target = self._path(sha256)
         if target.exists():
             return
-        audio = read(path)
-        # Clips start and end at a detector's cut; what little offset they have must not click.
-        samples = audio.samples - audio.samples.mean(1, keepdim=True)
-        samples = resample(samples, audio.sample_rate, self.sample_rate)
-        whole = (samples * 32768).round().clamp(-32768, 32767).to(torch.int16).numpy()
+        whole = decoded(path, self.sample_rate)
         self.cache.mkdir(parents=True, exist_ok=True)
         part = target.with_suffix(f".{os.getpid()}.part")
         with part.open("wb") as out:
@@ -116,7 +141,7 @@ class DecodedFiles:
         Without a length, or past the end, as much as there is.
         """
         piece = self._map(sha256)[:, start : None if length is None else start + length]
-        return torch.from_numpy(np.multiply(piece, np.float32(1 / 32768), dtype=np.float32))
+        return floats(piece)
 
     def _path(self, sha256: str) -> Path:
         return self.cache / f"{sha256}-{self.sample_rate}.npy"

@@ -7,15 +7,15 @@ would have seen, and a validation set is the same in every run.
 import functools
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from unweave.data.manifest import DecodedClips
+from unweave.data.manifest import Clip
 
 Choice = TypeVar("Choice")
 PHRASES = (
@@ -63,6 +63,30 @@ class Mixture:
     texts: tuple[str, ...]  # Q queries
     wanted: Tensor  # (Q, K) 1 where a query asks for a source; a row of zeros is an absent query
     cutoff_hz: float  # everything above is to be removed; 0 = nothing
+
+
+class Mixtures(Protocol):
+    """Where mixtures come from: each is a function of a seed and its number."""
+
+    seed: int
+
+    def draw(self, number: int) -> Mixture:
+        """Mixture `number` of this seed."""
+        ...
+
+
+class Clips(Protocol):
+    """Labelled clips that can be listened to in any order, `manifest.DecodedClips` or a pool from shards."""
+
+    clips: Sequence[Clip]
+    sample_rate: int
+
+    def __getitem__(self, index: int) -> Tensor:
+        """(T,) float32 samples of clip `index`, full scale = 1.0."""
+        ...
+
+
+MakeMixer = Callable[[Clips, int], "Mixer"]  # clips, seed -> their mixer
 
 
 class Labels:
@@ -125,7 +149,7 @@ def _known() -> dict[str, dict[str, Any]]:
 class Mixer:
     """Draws mixtures of different labels from decoded clips."""
 
-    def __init__(self, clips: DecodedClips, config: MixingConfig, seed: int) -> None:
+    def __init__(self, clips: Clips, config: MixingConfig, seed: int) -> None:
         self.clips, self.config, self.seed = clips, config, seed
         self.labels = Labels([clip.label for clip in clips.clips])
         # Label -> group -> clips: a recording cut into ten clips is still one recording.

@@ -54,7 +54,9 @@ def load(
         model.load_state_dict(_under("model/", tensors), strict=True)
     except (SafetensorError, RuntimeError, KeyError) as error:
         raise ModelError(f"{path} is damaged or of another network: {error}") from error
-    average.update(_under("average/", tensors))
+    average.update(
+        {name: tensor.to(average[name].device) for name, tensor in _under("average/", tensors).items()}
+    )
     blank = optimiser.state_dict()
     states: dict[int, dict[str, Tensor]] = {}
     for name, tensor in _under("optimiser/", tensors).items():

@@ -58,3 +58,15 @@ def leak_loss(mask: Tensor, mixed: Tensor, floor_db: float = 35.0) -> Tensor:
     """
     passed = (mask.square() * mixed).sum((1, 2)) / mixed.sum((1, 2)).clamp(min=1e-12)
     return torch.as_tensor(10 * (passed + 10 ** (-floor_db / 10)).log10())
+
+
+def mean_of(values: Tensor, count: Tensor) -> Tensor:
+    """Sum of the values divided by `count`, 0 where there are none.
+
+    For losses over things of which there are more in one mixture than in another: where a batch is learned in
+    parts, `count` is what the parts have on average (`loop.Learner.update`).
+
+    >>> mean_of(torch.tensor([1.0, 2.0]), torch.tensor(4.0))
+    tensor(0.7500)
+    """
+    return values.sum() / count.clamp(min=1e-6)

@@ -6,11 +6,18 @@ import pkgutil
 import tomllib
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from unweave import hub
 from unweave.config import read_toml
-from unweave.data.manifest import Clip
+from unweave.data.manifest import Clip, DecodedClips, cache_folder, read_manifest
+from unweave.data.mixtures import MakeMixer, Mixtures
+from unweave.data.shards import ShardMixer, is_sharded, read_index
 from unweave.errors import OutputError, UnknownNameError
+from unweave.train import processes
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Recipe = TypeVar("Recipe")
 FIRST = "opensep"  # the recipe of a config that names none
@@ -47,12 +54,47 @@ def open_run(kind: type[Recipe], config: Path, out: Path, resume: bool, steps: i
     recipe: Any = read_toml(kind, config)
     if steps is not None:
         recipe = replace(recipe, loop=replace(recipe.loop, steps=steps))
-    if not resume and (out / "log.jsonl").exists():
-        raise OutputError(f"{out} holds a run already; resume it with --resume or choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1), encoding="utf-8")
+    if processes.first():
+        if not resume and (out / "log.jsonl").exists():
+            raise OutputError(f"{out} holds a run already; resume it with --resume or choose another --out")
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1), encoding="utf-8")
     opened: Recipe = recipe
     return opened
+
+
+def save_run(model: "nn.Module", out: Path, engine: str) -> Path:
+    """The fp16 weights out/weights.safetensors, written by the first process; all return when it has."""
+    weights = out / "weights.safetensors"
+    if processes.first():
+        hub.save(model, weights, engine)
+    processes.wait()
+    return weights
+
+
+def open_mixtures(
+    data: Path, sample_rate: int, seed: int, make: MakeMixer
+) -> tuple[Mixtures, Mixtures | None]:
+    """Mixtures to learn from and, of other groups, to validate with, of split "train".
+
+    Args:
+        data: folder of a manifest, or of shards. Of shards each process reads its own; the last one is held
+            out where there are five or more.
+        seed: of the mixtures to learn from; the next one is that of the others.
+        make: makes a mixer of clips.
+    """
+    if is_sharded(data):
+        shards = read_index(data)
+        kept, last = (shards[:-1], shards[-1:]) if len(shards) >= 5 else (shards, [])
+        place = (processes.place(), processes.count())
+        learned = ShardMixer(data, kept, sample_rate, seed, make, place)
+        return learned, ShardMixer(data, last, sample_rate, seed + 1, make) if last else None
+
+    def decoded(clips: list[Clip]) -> DecodedClips:
+        return DecodedClips(data, clips, sample_rate, cache_folder())
+
+    kept_clips, held_out = split_groups(read_manifest(data, "train"))
+    return make(decoded(kept_clips), seed), make(decoded(held_out), seed + 1) if held_out else None
 
 
 def split_groups(clips: list[Clip]) -> tuple[list[Clip], list[Clip]]:

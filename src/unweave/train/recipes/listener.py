@@ -19,8 +19,10 @@ from unweave.language.knowledge import VECTORS, plainly, table
 from unweave.models import channels_last
 from unweave.models.listener import ListenerConfig, ListenerNetwork, pooled
 from unweave.signal.stft import stft
-from unweave.train.loop import Batch, LoopConfig, fit
-from unweave.train.recipes import open_run, split_groups
+from unweave.train import processes
+from unweave.train.loop import Batch, Loop, LoopConfig, Part, beside, fit
+from unweave.train.losses import mean_of
+from unweave.train.recipes import open_run, save_run, split_groups
 from unweave.types import Query
 
 SCENES = MixingConfig(
@@ -61,6 +63,7 @@ def train(
     resume: bool = False,
     steps: int | None = None,
     report: Callable[[dict[str, Any]], None] | None = None,
+    loop: Loop = fit,
 ) -> Path:
     """Train as the TOML file `config` says; arguments and errors as `recipes.opensep.train`.
 
@@ -77,27 +80,25 @@ def train(
     if not whole:
         model.mean, model.spread = usual(model, mixer, recipe)
     validation = []
-    if held_out:
+    if held_out and processes.first():
         unheard = mixer_of(data, held_out, recipe, 1)
         validation = [
-            collate(model, unheard, range(first, first + recipe.batch), words, recipe, learning=False)
+            collate(model, unheard, range(first, first + recipe.batch), words, recipe, None)
             for first in range(0, recipe.validation, recipe.batch)
         ]
 
-    def batches(number: int) -> Batch:
+    def batches(number: int, part: Part) -> Batch:
         numbers = range(number * recipe.batch, (number + 1) * recipe.batch)
-        return collate(model, mixer, numbers, words, recipe, learning=True)
+        return collate(model, mixer, numbers, words, recipe, part)
 
     def validate(network: nn.Module) -> dict[str, float]:
-        found = [step(network, batch) for batch in validation] or [{}]
+        found = [step(network, beside(network, batch)) for batch in validation] or [{}]
         return {f"held_out/{name}": sum(float(one[name]) for one in found) / len(found) for name in found[0]}
 
-    for entry in fit(model, batches, step, recipe.loop, out, validate=validate, resume=resume):
+    for entry in loop(model, batches, step, recipe.loop, out, validate=validate, resume=resume):
         if report is not None:
             report(entry)
-    weights = out / "weights.safetensors"
-    hub.save(model, weights, "listener")
-    return weights
+    return save_run(model, out, "listener")
 
 
 @torch.no_grad()
@@ -121,15 +122,15 @@ def heard(
 ) -> tuple[Tensor, Tensor, list[tuple[int, ...]], list[Tensor]]:
     """Mixtures as bands of power and of magnitude, (B, bands, N) each; the labels of each and, (K, frames),
     when each of them sounds."""
-    config, encoder = network.config, network.encoder
-    size, stride = encoder.bands.sum(1)[:, None], config.encoder.stride
+    config, bands = network.config, network.encoder.bands.cpu()  # clips are mixed beside a GPU
+    size, stride = bands.sum(1)[:, None], config.encoder.stride
     power, magnitude, labels, when = [], [], [], []
     for item in map(mixer.draw, numbers):
         sources = audible(item, config)
         spectrum = stft(sources.sum(0), config.encoder.fft_size, config.encoder.hop).abs()
         spectrum = spectrum[:, : spectrum.shape[1] // stride * stride]
-        power.append(encoder.bands @ spectrum.square() / size)
-        magnitude.append(encoder.bands @ spectrum / size)
+        power.append(bands @ spectrum.square() / size)
+        magnitude.append(bands @ spectrum / size)
         labels.append(item.labels)
         when.append(active(sources, config))
     return torch.stack(power), torch.stack(magnitude), labels, when
@@ -191,45 +192,57 @@ def collate(
     numbers: range,
     words: Words,
     recipe: ListenerRecipe,
-    *,
-    learning: bool,
+    part: Part | None,
 ) -> Batch:
-    """Mixtures, and of every text whether it fits them.
+    """A part of the mixtures `numbers`, and of every text whether it fits them; all parts ask for the same.
 
     Args:
-        learning: texts are blurred and bands silenced.
+        part: of the batch, to learn from, so texts are blurred and bands silenced; None: all of it, as it is.
 
     Returns:
-        "features": (B, 3, bands, N) of `Encoder.features`; "texts": (Q, 384); "fits": (B, Q, frames)
-        1, 0, or NaN where it is open; "weight": (Q,), below 1 for kinds; "rank": (), as in the recipe.
+        "power", "magnitude": (B, bands, N), see `heard`; "texts": (Q, 384); "fits": (B, Q, frames) 1, 0, or
+        NaN where it is open; "weight": (Q,), below 1 for kinds; "rank": (), as in the recipe; "counts": (1,),
+        how many labels sound, summed over mixtures.
     """
     draw = torch.Generator().manual_seed(mixer.seed * 7_919 + numbers[0])
-    texts, chosen = words.choose(draw, recipe.strangers, recipe.text_noise if learning else 0.0)
-    power, magnitude, labels, when = heard(network, mixer, numbers)
-    if learning and recipe.silenced:
-        for one in range(len(numbers)):
-            width = int(torch.randint(recipe.silenced + 1, (), generator=draw))
-            low = int(torch.randint(power.shape[1] - width + 1, (), generator=draw))
-            if float(torch.rand((), generator=draw)) < 0.5:
-                power[one, low : low + width] = magnitude[one, low : low + width] = 0
+    texts, chosen = words.choose(draw, recipe.strangers, recipe.text_noise if part else 0.0)
+    silenced = _stripes(network.config.encoder.bands, len(numbers), recipe.silenced if part else 0, draw)
+    mine = (part or Part()).of(numbers)
+    power, magnitude, labels, when = heard(network, mixer, mine)
+    for index, number in enumerate(mine):
+        power[index, silenced[numbers.index(number)]] = 0
+        magnitude[index, silenced[numbers.index(number)]] = 0
     fits = [
         _fits(
-            torch.tensor([words.labels.number[mixer.labels.names[label]] for label in mine]),
+            torch.tensor([words.labels.number[mixer.labels.names[label]] for label in sounding]),
             active,
             words,
             chosen,
         )
-        for mine, active in zip(labels, when, strict=True)
+        for sounding, active in zip(labels, when, strict=True)
     ]
     weight = torch.ones(len(texts))
     weight[len(words.of_label) :][: len(words.kinds)] = recipe.kinds
+    fitting = torch.stack(fits)
     return {
-        "features": network.encoder.features(power, magnitude),
+        "power": power,
+        "magnitude": magnitude,
         "texts": texts,
-        "fits": torch.stack(fits),
+        "fits": fitting,
         "weight": weight,
         "rank": torch.tensor(recipe.rank),
+        "counts": (fitting == 1).any(-1)[:, weight == 1].sum().float()[None],
     }
+
+
+def _stripes(bands: int, count: int, widest: int, draw: torch.Generator) -> list[slice]:
+    """For each of `count` mixtures up to `widest` bands next to each other, for half of them none."""
+    found = []
+    for _ in range(count if widest else 0):
+        width = int(torch.randint(widest + 1, (), generator=draw))
+        low = int(torch.randint(bands - width + 1, (), generator=draw))
+        found.append(slice(low, low + width if float(torch.rand((), generator=draw)) < 0.5 else low))
+    return found or [slice(0, 0)] * count
 
 
 def audible(item: Mixture, config: ListenerConfig) -> Tensor:
@@ -291,8 +304,9 @@ def step(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         is ranked above.
     """
     network: Any = model
-    with torch.autocast("cpu", torch.bfloat16):
-        vectors = network.judge(network.collect(batch["features"]))
+    with torch.autocast(batch["texts"].device.type, torch.bfloat16):
+        features = network.encoder.features(batch["power"], batch["magnitude"])
+        vectors = network.judge(network.collect(features))
         words = network.read(batch["texts"])
     logits = network.score(vectors.float(), (words[0].float(), words[1].float()))
     fits, weight = batch["fits"], batch["weight"]
@@ -303,7 +317,7 @@ def step(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
     there = torch.where(heard, 1.0, torch.where(silent, 0.0, open_))
     whole = _cross_entropy(total, there, weight).sum(1).mean()
     names = weight == 1
-    rank, first = _rank(total[:, names], heard[:, names], silent[:, names])
+    rank, first = _rank(total[:, names], heard[:, names], silent[:, names], batch["counts"][0])
     loss = frames + 0.5 * whole + batch["rank"] * rank
     return {"loss": loss, "frames": frames, "whole": whole, "rank": rank, "first": first}
 
@@ -315,14 +329,14 @@ def _cross_entropy(logits: Tensor, wanted: Tensor, weight: Tensor) -> Tensor:
     return each * known * weight
 
 
-def _rank(logits: Tensor, heard: Tensor, silent: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, Q) logits; what sounds and what does not -> cross-entropy of every present name against all absent
-    ones, and the share that comes before all of them."""
+def _rank(logits: Tensor, heard: Tensor, silent: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, Q) logits; what sounds, what does not, and how many sound -> cross-entropy of every present name
+    against all absent ones, and the share that comes before all of them."""
     absent = logits.masked_fill(~silent, -torch.inf)
     others = absent.logsumexp(-1, keepdim=True)
     each = torch.nn.functional.softplus(others - logits)[heard]
     first = (logits > absent.amax(-1, keepdim=True))[heard]
-    return each.mean(), first.float().mean()
+    return mean_of(each, count), mean_of(first.float(), count)
 
 
 def mixer_of(data: Path, clips: list[Clip], recipe: ListenerRecipe, seed: int) -> Mixer:

@@ -1,6 +1,6 @@
 """Training of the OpenSep separator: mixtures of labelled clips, asked about in words."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,17 +10,17 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from unweave import hub
-from unweave.data.manifest import Clip, DecodedClips, cache_folder, read_manifest
-from unweave.data.mixtures import Mixer, MixingConfig, Mixture
+from unweave.data.mixtures import Clips, Mixer, MixingConfig, Mixture, Mixtures
 from unweave.encoders.minilm import MiniLM
 from unweave.errors import ModelError
 from unweave.models import channels_last
 from unweave.models.opensep import OpenSep, OpenSepConfig
 from unweave.signal.bands import band_matrix
 from unweave.signal.stft import stft
-from unweave.train.loop import Batch, LoopConfig, fit
-from unweave.train.losses import leak_loss, si_sdr_loss, snr_loss
-from unweave.train.recipes import open_run, split_groups
+from unweave.train import processes
+from unweave.train.loop import Batch, Loop, LoopConfig, Part, beside, fit
+from unweave.train.losses import leak_loss, mean_of, si_sdr_loss, snr_loss
+from unweave.train.recipes import open_mixtures, open_run, save_run
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,14 @@ def train(
     resume: bool = False,
     steps: int | None = None,
     report: Callable[[dict[str, Any]], None] | None = None,
+    loop: Loop = fit,
 ) -> Path:
-    """Train as the TOML file `config` says on the manifest in `data`; checkpoints and logs go to `out`.
+    """Train as the TOML file `config` says on `data`, a manifest or shards; `out` gets checkpoints and logs.
 
     Args:
         steps: overrides the config's, to lengthen or shorten a run that has begun.
         report: called with every log entry.
+        loop: what trains; another one may measure instead.
 
     Returns:
         The fp16 weights, out/weights.safetensors.
@@ -68,51 +70,48 @@ def train(
     if recipe.start and not resume:  # the checkpoint holds all that came of it
         _start(model, Path(recipe.start))
 
-    def batches(number: int) -> Batch:
+    def batches(number: int, part: Part) -> Batch:
         first = number * recipe.batch
-        return collate(learned, range(first, first + recipe.batch), encoder, recipe, noise=recipe.text_noise)
+        numbers = part.of(range(first, first + recipe.batch))
+        return collate(learned, numbers, encoder, recipe, noise=recipe.text_noise)
 
     def learn(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
         return step(network, batch, recipe)
 
     def validate(network: nn.Module) -> dict[str, float]:
-        found = [step(network, batch, recipe) for batch in validation] or [{}]
+        found = [step(network, beside(network, batch), recipe) for batch in validation] or [{}]
         return {f"held_out/{name}": sum(float(one[name]) for one in found) / len(found) for name in found[0]}
 
-    for entry in fit(model, batches, learn, recipe.loop, out, validate=validate, resume=resume):
+    for entry in loop(model, batches, learn, recipe.loop, out, validate=validate, resume=resume):
         if report is not None:
             report(entry)
-    weights = out / "weights.safetensors"
-    hub.save(model, weights, "opensep")
-    return weights
+    return save_run(model, out, "opensep")
 
 
-def _material(recipe: OpenSepRecipe, data: Path) -> tuple[Mixer, list[Batch], MiniLM]:
-    """What to learn from, what to validate with (none where no label has five groups), and the encoder."""
-    cache = cache_folder()
+def _material(recipe: OpenSepRecipe, data: Path) -> tuple[Mixtures, list[Batch], MiniLM]:
+    """What to learn from, what to validate with (none where nothing can be held out), and the encoder."""
     encoder = MiniLM()
 
-    def mixer(clips: list[Clip], seed: int) -> Mixer:
-        return Mixer(DecodedClips(data, clips, recipe.model.sample_rate, cache), recipe.mixing, seed)
+    def mixer(clips: Clips, seed: int) -> Mixer:
+        return Mixer(clips, recipe.mixing, seed)
 
-    kept, held_out = split_groups(read_manifest(data, "train"))
+    learned, unheard = open_mixtures(data, recipe.model.sample_rate, recipe.loop.seed, mixer)
     validation = []
-    if held_out:
-        unheard = mixer(held_out, recipe.loop.seed + 1)
+    if unheard is not None and processes.first():
         validation = [
             collate(unheard, range(first, first + recipe.batch), encoder, recipe, noise=0.0)
             for first in range(0, recipe.validation, recipe.batch)
         ]
-    return mixer(kept, recipe.loop.seed), validation, encoder
+    return learned, validation, encoder
 
 
-def collate(mixer: Mixer, numbers: range, encoder: MiniLM, recipe: OpenSepRecipe, noise: float) -> Batch:
+def collate(mixer: Mixtures, numbers: range, encoder: MiniLM, recipe: OpenSepRecipe, noise: float) -> Batch:
     """Draw mixtures and reduce them to what `step` needs.
 
     Returns:
         "power", "magnitude": (B, bands, N) means over the bins of a band; "mixed": (B, bands, N) energies;
         "shared": (B, Q, bands, N) and "wanted": (B, Q), see `losses`; "text": (B, Q, L, D) and "known":
-        (B, Q, L). A query with "wanted" 0 is absent.
+        (B, Q, L); "counts": (2,), how many queries are present and absent. A query with "wanted" 0 is absent.
     """
     items = [mixer.draw(number) for number in numbers]
     config = recipe.model
@@ -134,21 +133,33 @@ def collate(mixer: Mixer, numbers: range, encoder: MiniLM, recipe: OpenSepRecipe
     texts = [words for item in items for words in item.texts]
     encoder.remember(texts)
     text, known = encoder.tokens(texts)
+    text, known = text.unflatten(0, (len(items), -1)), known.unflatten(0, (len(items), -1))
     if noise:
-        draw = torch.Generator().manual_seed(mixer.seed * 7_919 + numbers.start)
-        # Part of the noise is common to a text's tokens, or the mean over them would be spared it.
-        common = torch.randn(len(text), 1, text.shape[2], generator=draw)
-        each = torch.randn(text.shape, generator=draw)
-        text = text + noise * text[known].std() * (0.5**0.5) * (common + each)
+        text = _blurred(text, known, noise, [mixer.seed * 7_919 + number for number in numbers])
+    there = torch.stack(wanted) > 0
     return {
         "power": torch.stack(power),
         "magnitude": torch.stack(magnitude),
         "mixed": torch.stack(mixed),
         "shared": torch.stack(shared),
         "wanted": torch.stack(wanted),
-        "text": text.unflatten(0, (len(items), -1)),
-        "known": known.unflatten(0, (len(items), -1)),
+        "text": text,
+        "known": known,
+        "counts": torch.stack([there.sum(), (~there).sum()]).float(),
     }
+
+
+def _blurred(text: Tensor, known: Tensor, noise: float, seeds: Sequence[int]) -> Tensor:
+    """Tokens with noise, `noise` times as strong as they vary; each mixture's depends on its seed alone."""
+    blurred = text.clone()
+    for mixture, mask, seed in zip(blurred, known, seeds, strict=True):
+        draw = torch.Generator().manual_seed(seed)
+        for tokens, real in zip(mixture, mask, strict=True):
+            own = tokens[real]  # (L', D), without the padding, whose length other texts decide
+            drawn = torch.randn(1 + len(own), own.shape[1], generator=draw)
+            # Part of the noise is common to a text's tokens, or the mean over them would be spared it.
+            tokens[real] = own + noise * own.std() * 0.5**0.5 * (drawn[:1] + drawn[1:])
+    return blurred
 
 
 def step(model: nn.Module, batch: Batch, recipe: OpenSepRecipe) -> dict[str, Tensor]:
@@ -160,16 +171,17 @@ def step(model: nn.Module, batch: Batch, recipe: OpenSepRecipe) -> dict[str, Ten
         whose gate is right.
     """
     network: Any = model
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(batch["power"].device.type, torch.bfloat16):
         features = network.features(batch["power"], batch["magnitude"])
         logits, gate = model(features, batch["text"], batch["known"])
     mask, gate = logits.float().sigmoid(), gate.float()
     mixed = batch["mixed"][:, None].expand_as(mask)
     there = batch["wanted"] > 0
     asked = mask[there], mixed[there], batch["shared"][there], batch["wanted"][there]
-    snr, si_sdr = snr_loss(*asked).mean(), si_sdr_loss(*asked).mean()
+    present, absent = batch["counts"]
+    snr, si_sdr = mean_of(snr_loss(*asked), present), mean_of(si_sdr_loss(*asked), present)
     gated = mask[~there] * gate[~there].sigmoid()[:, None, None]
-    leak = leak_loss(gated, mixed[~there]).mean() if (~there).any() else snr.new_zeros(())
+    leak = mean_of(leak_loss(gated, mixed[~there]), absent)
     presence = nn.functional.binary_cross_entropy_with_logits(gate, there.float())
     told = ((gate > 0) == there).float().mean()
     loss = (1 - recipe.scale) * si_sdr + recipe.scale * snr + recipe.leak * leak + recipe.gate * presence
