@@ -160,6 +160,18 @@ def test_what_only_a_caption_names_is_found() -> None:
     assert ratio_db(sound(6, CAPTIONED), stems["beep"].audio.samples) > 20
 
 
+def test_who_named_sounds_is_written_down_and_asked_for_again(tmp_path: Path) -> None:
+    path = write(tmp_path / "r.wav", sound(6, HUM, CAPTIONED))
+    options = OutputOptions(skip_existing=True)
+    one, two = (replace(captioned_rig("A beep."), beside=(name,)) for name in ("whisper:one", "whisper:two"))
+    done = separate_file(path, None, tmp_path / "out", one, options)
+    assert done is not None
+    assert done.beside == sidecar.read(tmp_path / "out" / sidecar.NAME).beside == ("whisper:one",)
+    assert separate_file(path, None, tmp_path / "out", one, options) is None
+    with pytest.raises(OutputError, match="other"):
+        separate_file(path, None, tmp_path / "out", two, options)
+
+
 def test_a_caption_is_believed_as_a_person_is_and_no_more() -> None:
     """The beep has a tenth of the energy: too much to be silenced, too little for what is heard."""
     recording = Audio(sound(6, HUM, CAPTIONED), RATE)

@@ -53,7 +53,7 @@ class Apart:
         self.frames = 0  # samples per channel; known as soon as the recording was heard to its end
         self.chunked = Chunked(Native(rig.separator, recording.sample_rate))
 
-    def take(self, queries: Sequence[Query], least: Sequence[float] = (), common: float = 1.0) -> list[Part]:
+    def take(self, queries: Sequence[Query], least: Sequence[float] = ()) -> list[Part]:
         """Take the sounds of `queries` out of what is left, and judge whether they were there.
 
         Sounds that are asked for together share what they have in common. What a sound took that was not
@@ -63,25 +63,21 @@ class Apart:
             queries: what to take.
             least: of each query; if its sound is less likely there it is put back, as if it had never been
                 asked for. Empty: all stay, as silence.
-            common: a sound that has at least so much in common with one that was named before it is the same
-                sound under another name, and is put back too; see `judge.Tally.overlap`. 1: never.
 
         Raises:
             DeviceError: the engine ran out of memory.
             OutputError: the disk is full.
         """
-        parts, tally = self._ask(queries, judging=self.rig.ears is not None)
+        parts = self._ask(queries, judging=self.rig.ears is not None)
         floors = least or [0.0] * len(parts)
-        there = [
-            number
-            for number, (part, floor) in enumerate(zip(parts, floors, strict=True))
-            if not part.verdict.silenced and part.verdict.score >= floor
+        gone = [
+            part
+            for part, floor in zip(parts, floors, strict=True)
+            if part.verdict.silenced or part.verdict.score < floor
         ]
-        single = _single(there, tally, common)
-        gone = [part for number, part in enumerate(parts) if number not in single]
         kept = [part for part in parts if part not in gone]
         again = _sharing(gone, kept, self.chunked.window)
-        anew = self._ask([part.query for part in again], judging=False)[0] if again else []
+        anew = self._ask([part.query for part in again], judging=False) if again else []
         for old, new in zip(again, anew, strict=True):
             self._shelf.drop(old.slot)
             verdict = replace(new.verdict, presence=old.verdict.presence, least=old.verdict.least)
@@ -93,7 +89,7 @@ class Apart:
         self.parts += parts
         return parts
 
-    def _ask(self, queries: Sequence[Query], judging: bool) -> tuple[list[Part], judge.Tally]:
+    def _ask(self, queries: Sequence[Query], judging: bool) -> list[Part]:
         """One pass over what is left; the parts wait on the shelf."""
         tally = judge.Tally(len(queries), self.recording.sample_rate)
         loudest = judge.Loudest(queries, self.recording.sample_rate) if judging else None
@@ -107,11 +103,10 @@ class Apart:
         verdicts = tally.verdicts()
         if loudest is not None:
             verdicts = judge.judged(verdicts, queries, loudest, self.rig)
-        parts = [
+        return [
             Part(query, verdict, query.spans, slot)
             for query, verdict, slot in zip(queries, verdicts, slots, strict=True)
         ]
-        return parts, tally
 
     def pieces(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The whole recording, piece by piece: mixture (C, t), and parts (Q, C, t) in their order."""
@@ -135,15 +130,6 @@ class Apart:
             self.frames += mixture.shape[-1]
             if self._progress is not None:
                 self._progress(self.frames / self.recording.sample_rate, self.recording.seconds)
-
-
-def _single(there: Sequence[int], tally: judge.Tally, common: float) -> list[int]:
-    """Those that are no second name of a sound before them."""
-    kept: list[int] = []
-    for number in there:
-        if common >= 1 or all(tally.overlap(number, other) < common for other in kept):
-            kept.append(number)
-    return kept
 
 
 def _sharing(gone: Sequence[Part], kept: Sequence[Part], window: float) -> list[Part]:

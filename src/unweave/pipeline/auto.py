@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 MARGIN = 1.0  # seconds around each span in which a sound is looked for: attacks and tails are heard late
 GAP = 1.0  # seconds; spans nearer than this are asked for as one
 FAINT_DB = 50.0  # what is left and this far below the loudest moment of the recording is remnants and noise
-COMMON = 0.8  # cosine of two stems from which on they are one sound under two names
 GOES = 3  # times that names which were not confirmed make room for less certain ones, before listening again
 
 
@@ -179,7 +178,7 @@ def _take(apart: Apart, chosen: Sequence[Guess], least: Sequence[float]) -> None
     """Keep the guesses whose stems confirm them so surely, with the times at which they were heard."""
     told = [replace(guess, sounds_like=_sounds_like(guess.name, apart.rig)) for guess in chosen]
     spans = {guess.name: guess.spans for guess in chosen}
-    for part in apart.take([guess.query for guess in told], least, COMMON):
+    for part in apart.take([guess.query for guess in told], least):
         apart.parts[apart.parts.index(part)] = replace(part, spans=spans[part.query.text])
 
 

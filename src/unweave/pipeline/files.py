@@ -238,6 +238,7 @@ def _separation(
         model=_model(rig.model, rig.separator),
         listener=_model(rig.listener, rig.ears) if rig.ears is not None else None,
         automatic=job.automatic,
+        beside=rig.beside if job.automatic else (),
         source=_source(job.source, job.reader.info, frames),
         stems=tuple(_track(rig, part, path, levels, gain) for part, path, levels in measured),
         gain_db=_lowered(gain),
@@ -346,6 +347,7 @@ def _before(
         and not any(examples.is_listened_to(query, rig) for query in queries or ())
         and found.model.name == rig.model
         and (found.listener.name if found.listener else "") == rig.listener
+        and (found.beside == rig.beside or not found.automatic)
         and found.source.sha256 == hub.file_sha256(source)
     )
     if not same:

@@ -74,7 +74,6 @@ class Tally:
         self._lowest = [0.0] * stems
         self._filled = 0  # samples of the block that is not complete yet
         self._blocks = [[0.0] * (stems + 1)]  # energies: stems, then the mixture
-        self._products = [[0.0] * stems for _ in range(stems)]  # of every stem with every stem
 
     def add(self, mixture: Tensor, stems: Tensor) -> None:
         """Take the next piece: (C, t) and (Q, C, t)."""
@@ -84,9 +83,6 @@ class Tally:
         self._samples += mixture.numel()
         self._highest = [max(old, stem.max().item()) for old, stem in zip(self._highest, stems, strict=True)]
         self._lowest = [min(old, stem.min().item()) for old, stem in zip(self._lowest, stems, strict=True)]
-        flat = stems.flatten(1)
-        for row, products in zip(self._products, (flat @ flat.T).tolist(), strict=True):
-            row[:] = [old + new for old, new in zip(row, products, strict=True)]
         start = 0
         while start < length:
             end = min(length, start + self._block - self._filled)
@@ -107,15 +103,6 @@ class Tally:
     def lowest(self) -> float:
         """Smallest sample of any stem so far, 0 or below."""
         return min(self._lowest, default=0.0)
-
-    def overlap(self, one: int, other: int) -> float:
-        """How much two stems have in common, 0..1: their cosine.
-
-        Stems are cut out of one spectrogram, so they have its phases: stems of different places in time and
-        frequency have a cosine of 0, and those of one sound that two names were given to, one of 1.
-        """
-        energy = self._products[one][one] * self._products[other][other]
-        return max(0.0, self._products[one][other]) / math.sqrt(energy) if energy > 0 else 0.0
 
     def verdicts(self) -> list[Verdict]:
         """One per stem, in order."""

@@ -71,6 +71,7 @@ class Rig:
     presence: Presence | None = None  # fitted for the two; None: the one that comes along
     captions: Sentences | None = None  # names sounds beside the ears, where no sound is asked for
     chat: Chat | None = None  # reads the captions, and tells how sounds sound that no table knows
+    beside: tuple[str, ...] = ()  # what these two are called in a sidecar
 
     def told(self, query: Query) -> str:
         """What the engine listens for: the words and what it knows of them; "" if it does not say."""
@@ -114,6 +115,7 @@ def load(
         str(listener),
         captions=None if captioner in ("", "none") else captioners.load(captioner, place),
         chat=chats.load(chat),
+        beside=tuple(name for name in (captioner, chat) if name not in ("", "none")),
     )
 
 

@@ -134,6 +134,7 @@ class Separation:
     sum_error_db: float | None  # dBFS peak of source - sum of the files; None: no error, or one file only
     work: Work
     warnings: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()  # captioner and chat that chose along with the listener, as they were named
 
     def __post_init__(self) -> None:
         if self.schema != SCHEMA:
