@@ -119,7 +119,10 @@ def _update(
 @torch.no_grad()
 def _follow(average: dict[str, Tensor], model: nn.Module, keep: float) -> None:
     for name, tensor in model.state_dict().items():
-        average[name].lerp_(tensor, 1 - keep)
+        if tensor.is_floating_point():
+            average[name].lerp_(tensor, 1 - keep)
+        else:  # a counter of batch norms
+            average[name].copy_(tensor)
 
 
 def _with(
