@@ -1,7 +1,7 @@
 """The weights Unweave ships: what there is, where it lies, and how it is saved and loaded.
 
 One file is one model: safetensors, the network's frozen config as JSON in the header, loaded strictly.
-No pickle is ever read.
+Published checkpoints that exist as torch files only are read as tensors: nothing in them is run.
 """
 
 import dataclasses
@@ -15,10 +15,11 @@ from unweave.config import from_dict
 from unweave.errors import ModelError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 FOLDER = Path(__file__).parent / "weights"
 DEFAULT = "opensep-small"
+FOREIGN = {".ckpt": "audiosep"}  # checkpoints published by others, by suffix: the engine that reads them
 
 
 @dataclass(frozen=True)
@@ -86,11 +87,16 @@ Network = TypeVar("Network", bound="nn.Module")
 
 
 def save(model: Any, path: Path, engine: str) -> None:
-    """Write tensors (fp16) and config of `model` to one safetensors file, atomically."""
+    """Write parameters (fp16), buffers (as they are) and config of `model` to one file, atomically.
+
+    Buffers are what was measured, such as the variances of a batch norm, which may lie far outside of what
+    fp16 can hold.
+    """
     from safetensors.torch import save_file
 
+    learned = {name for name, _ in model.named_parameters()}
     tensors = {
-        name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous().cpu()
+        name: (tensor.half() if name in learned and tensor.is_floating_point() else tensor).contiguous().cpu()
         for name, tensor in model.state_dict().items()
     }
     header = {"engine": engine, "config": json.dumps(dataclasses.asdict(model.config))}
@@ -103,11 +109,13 @@ def save(model: Any, path: Path, engine: str) -> None:
 
 
 def engine_of(path: Path) -> str:
-    """The engine that a weight file is for, from its header.
+    """The engine that a weight file is for: from its header, or by its suffix where others published it.
 
     Raises:
-        ModelError: not a file of ours, or cut short.
+        ModelError: neither a file of ours nor one of `FOREIGN`, or cut short.
     """
+    if path.suffix in FOREIGN and path.is_file():
+        return FOREIGN[path.suffix]
     return str(_header(path)["engine"])
 
 
@@ -123,12 +131,37 @@ def load(network: type[Network], config: type[Any], path: Path, device: str = "c
     header = _header(path)
     try:
         model: Any = network(from_dict(config, json.loads(header["config"])))
-        tensors = {name: tensor.float() for name, tensor in load_file(path).items()}
+        stored = load_file(path)
+        tensors = {name: one.float() if one.is_floating_point() else one for name, one in stored.items()}
         model.load_state_dict(tensors, strict=True)
     except (SafetensorError, RuntimeError, UsageError, json.JSONDecodeError) as error:
         raise ModelError(f"{path} does not hold a {network.__name__}: {error}") from error
     ready: Network = model.to(device).eval().requires_grad_(False)
     return ready
+
+
+def read_checkpoint(path: Path) -> "dict[str, Tensor]":
+    """The tensors of a published Lightning checkpoint, a torch file; mapped, so that the unused cost nothing.
+
+    Raises:
+        ModelError: it is damaged, holds no "state_dict" of tensors, or more than tensors and plain values.
+    """
+    import pickle
+
+    import torch
+
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError, OSError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(
+            f"{path} is not a torch checkpoint of tensors and plain values, or is cut short: {reason}; "
+            f"download it again"
+        ) from error
+    state = found.get("state_dict") if isinstance(found, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(one, torch.Tensor) for one in state.values()):
+        raise ModelError(f'{path} has no "state_dict" of tensors; give the checkpoint as it was published')
+    return state
 
 
 def _header(path: Path) -> dict[str, str]:

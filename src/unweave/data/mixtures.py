@@ -229,6 +229,16 @@ class Mixer:
         return torch.as_tensor(torch.fft.irfft(spectrum, self.length))
 
 
+def low_passed(samples: Tensor, cutoff_hz: float, sample_rate: int) -> Tensor:
+    """(..., T) without what lies above `cutoff_hz`, 0 for all of it: much speech was recorded at 16 kHz, which
+    must not give it away, and nobody is to be asked for what cannot be heard."""
+    if not cutoff_hz:
+        return samples
+    length = samples.shape[-1]
+    above = torch.fft.rfftfreq(length, 1 / sample_rate) - cutoff_hz
+    return torch.as_tensor(torch.fft.irfft(torch.fft.rfft(samples) * torch.sigmoid(-above / 100), length))
+
+
 def _sounding(clip: Tensor, length: int, draw: torch.Generator) -> Tensor:
     """`length` samples of a clip around a moment drawn by loudness; short clips are placed at random."""
     if len(clip) <= length:

@@ -37,8 +37,8 @@ def find(name: str) -> Engine:
     """The engine that `name` stands for.
 
     Args:
-        name: published weights ("opensep-small"), a .safetensors file, a kind of engine ("opensep": its
-            default weights), or a system ("ideal-mask", "nothing", "half").
+        name: published weights ("opensep-small"), a .safetensors file, a checkpoint of `hub.FOREIGN`, a kind
+            of engine ("opensep": its default weights), or a system ("ideal-mask", "nothing", "half").
 
     Raises:
         UnknownNameError: none of these; the nearest name is suggested.
@@ -89,5 +89,7 @@ def _parameters(path: Path) -> int:
     """Numbers in a weight file."""
     from safetensors import safe_open
 
+    if path.suffix in hub.FOREIGN:
+        return sum(tensor.numel() for tensor in hub.read_checkpoint(path).values())
     with safe_open(path, framework="pt") as opened:
         return sum(math.prod(opened.get_slice(name).get_shape()) for name in list(opened.keys()))

@@ -30,6 +30,7 @@ class ResUNetConfig:
     hop: int = 320  # samples between frames, at most half a window
     widths: tuple[int, ...] = (32, 64, 128, 256, 384, 384)  # channels per level; each halves the bins
     condition_dim: int = 512  # size of the query's vector, 512 for CLAP
+    level: float = 0.0  # root mean square every mixture is heard at; 0: as it is, as published
 
     def __post_init__(self) -> None:
         if not self.widths or min(self.widths) < 1:
@@ -40,6 +41,8 @@ class ResUNetConfig:
                 f"fft_size must be a multiple of {multiple}, so that {len(self.widths)} levels can halve "
                 f"the bins; got {self.fft_size}"
             )
+        if self.level < 0:
+            raise ValueError(f"level must be 0 or more, linear; got {self.level}")
         if not 0 < self.hop <= self.fft_size // 2:
             raise ValueError(f"hop must be from 1 to fft_size / 2 = {self.fft_size // 2}; got {self.hop}")
 
@@ -62,6 +65,30 @@ def official_name(key: str) -> str | None:
     """
     name = key.removeprefix("ss_model.")
     return None if name.startswith(("base.stft.", "base.istft.", "query_encoder.")) else name
+
+
+def published_config(tensors: Mapping[str, Tensor]) -> ResUNetConfig:
+    """The sizes of a published network, read off its tensors.
+
+    Hop and sample rate show in no tensor; they are taken in proportion to the window, 64 ms to a hop of 10.
+
+    Args:
+        tensors: by their names here, see `official_name`.
+
+    Raises:
+        ValueError: a tensor is missing that every such network has, or the sizes are none.
+    """
+    try:
+        fft_size = 2 * (len(tensors["base.bn0.weight"]) - 1)
+        condition_dim = tensors["film.encoder_block1->conv_block1->beta1.weight"].shape[1]
+    except (KeyError, IndexError, TypeError) as error:
+        raise ValueError(f"no ResUNet without a {error}") from error
+    widths: list[int] = []
+    while (block := tensors.get(f"base.encoder_block{len(widths) + 1}.conv_block1.conv1.weight")) is not None:
+        widths.append(len(block))
+    known = ResUNetConfig()
+    hop, rate = (number * fft_size // known.fft_size for number in (known.hop, known.sample_rate))
+    return ResUNetConfig(rate, fft_size, hop, tuple(widths), condition_dim)
 
 
 class ResUNet(nn.Module):
@@ -107,7 +134,7 @@ class ResUNet(nn.Module):
         spectrum = self._stft(waveform[:, 0])
         shifts = {path: layer(condition)[..., None, None] for path, layer in self.film.items()}
         # As published: the network hears a little more than silence, the output is made from what is there.
-        power = spectrum.real.square() + spectrum.imag.square()
+        power = (spectrum.real.square() + spectrum.imag.square()) * self._gain(waveform).square()
         magnitude = power.clamp(min=QUIETEST).sqrt()
         logits = self.base(magnitude, shifts)
         estimate = torch.istft(
@@ -118,6 +145,13 @@ class ResUNet(nn.Module):
             length=max(waveform.shape[-1], 1),  # of no samples torch refuses to make none
         )
         return estimate[:, None, : waveform.shape[-1]]
+
+    def _gain(self, waveform: Tensor) -> Tensor:
+        """(B, 1, T) -> (B, 1, 1), what brings each mixture to the level at which it is heard."""
+        if not self.config.level or not waveform.shape[-1]:
+            return waveform.new_ones(len(waveform), 1, 1)
+        loudness = waveform.square().mean(-1, keepdim=True).sqrt()
+        return self.config.level / loudness.clamp(min=QUIETEST)
 
     def _stft(self, samples: Tensor) -> Tensor:
         """(B, T) -> (B, F, N) complex, reflected at the edges as where the weights were trained.
@@ -166,6 +200,8 @@ class Base(nn.Module):
         frames = magnitude.shape[-1]
         x = self.bn0(magnitude)[:, None, :-1].mT
         x = self.pre_conv(functional.pad(x, (0, 0, 0, -frames % self.stride)))
+        # Of one channel no layout can be told, and all that follows would be turned back and forth.
+        x = x.contiguous(memory_format=torch.channels_last)
         skips = []
         for name in self.encoders:
             x = self.get_submodule(name)(x, shifts)

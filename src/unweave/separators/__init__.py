@@ -24,7 +24,8 @@ def load(weights: str = hub.DEFAULT, device: str = "auto") -> Separator:
     """An engine, ready to separate.
 
     Args:
-        weights: a published name (`hub.WEIGHTS`), or the path of a .safetensors file made by `hub.save`.
+        weights: a published name (`hub.WEIGHTS`), the path of a .safetensors file made by `hub.save`, or of a
+            checkpoint that others published (`hub.FOREIGN`).
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
 
     Raises:
@@ -73,4 +74,4 @@ def choose_device(name: str = "auto") -> tuple[str, str]:
 
 
 def _is_file(weights: str) -> bool:
-    return weights.endswith(".safetensors") or Path(weights).is_file()
+    return Path(weights).suffix in (".safetensors", *hub.FOREIGN) or Path(weights).is_file()

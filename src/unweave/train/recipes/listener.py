@@ -12,7 +12,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from unweave import hub
 from unweave.data.manifest import Clip, DecodedClips, cache_folder, read_manifest
-from unweave.data.mixtures import KINDS, PHRASES, Labels, Mixer, MixingConfig, Mixture
+from unweave.data.mixtures import KINDS, PHRASES, Labels, Mixer, MixingConfig, low_passed
 from unweave.encoders.minilm import MiniLM
 from unweave.errors import ModelError
 from unweave.language.knowledge import VECTORS, plainly, table
@@ -126,7 +126,7 @@ def heard(
     size, stride = bands.sum(1)[:, None], config.encoder.stride
     power, magnitude, labels, when = [], [], [], []
     for item in map(mixer.draw, numbers):
-        sources = audible(item, config)
+        sources = low_passed(item.sources, item.cutoff_hz, config.encoder.sample_rate)
         spectrum = stft(sources.sum(0), config.encoder.fft_size, config.encoder.hop).abs()
         spectrum = spectrum[:, : spectrum.shape[1] // stride * stride]
         power.append(bands @ spectrum.square() / size)
@@ -243,15 +243,6 @@ def _stripes(bands: int, count: int, widest: int, draw: torch.Generator) -> list
         low = int(torch.randint(bands - width + 1, (), generator=draw))
         found.append(slice(low, low + width if float(torch.rand((), generator=draw)) < 0.5 else low))
     return found or [slice(0, 0)] * count
-
-
-def audible(item: Mixture, config: ListenerConfig) -> Tensor:
-    """(K, T) sources of a mixture without what lies above its cutoff, so that nobody is asked to hear it."""
-    if not item.cutoff_hz:
-        return item.sources
-    spectrum = torch.fft.rfft(item.sources)
-    above = torch.linspace(0, config.encoder.sample_rate / 2, spectrum.shape[-1]) - item.cutoff_hz
-    return torch.as_tensor(torch.fft.irfft(spectrum * torch.sigmoid(-above / 100), item.sources.shape[1]))
 
 
 def active(sources: Tensor, config: ListenerConfig) -> Tensor:
