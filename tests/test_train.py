@@ -29,6 +29,7 @@ from unweave.train.checkpoint import NAME
 from unweave.train.loop import LoopConfig, rate
 from unweave.train.losses import leak_loss, si_sdr_loss, snr_loss
 from unweave.train.recipes.listener import ListenerRecipe
+from unweave.train.recipes.mixit import MixItRecipe
 from unweave.train.recipes.opensep import OpenSepRecipe, collate, split_groups, train
 
 DATA = Path(__file__).parent / "data"
@@ -300,7 +301,7 @@ def test_config_files_are_strict(config: Path, tmp_path: Path) -> None:
 def test_every_shipped_config_is_readable() -> None:
     for path in (Path(__file__).parent.parent / "configs").glob("*.toml"):
         name = tomllib.loads(path.read_text()).get("recipe", "opensep")
-        kind = {"opensep": OpenSepRecipe, "listener": ListenerRecipe}[name]
+        kind = {"opensep": OpenSepRecipe, "listener": ListenerRecipe, "mixit": MixItRecipe}[name]
         assert read_toml(kind, path).loop.steps > 0
 
 
