@@ -21,6 +21,7 @@ from unweave.evaluate.metrics.openworld import (
     same_words,
     seam_error_db,
     similarity_by,
+    surplus_outputs,
     wrong_target,
 )
 from unweave.evaluate.metrics.signal import sdr
@@ -74,6 +75,21 @@ def test_class_aware_sdri_of_every_channel_and_of_nothing(clips: tuple[Tensor, .
         class_aware_sdri({"cat": dog * math.nan}, {}, dog + rain)
     with pytest.raises(UsageError, match="shape"):
         class_aware_sdri({"cat": dog[:-1]}, {}, dog + rain)
+
+
+def test_surplus_outputs_counts_what_is_heard(clips: tuple[Tensor, ...]) -> None:
+    dog, rain, speech = (one / one.square().mean().sqrt() for one in clips)
+    sources = torch.stack([dog, 0.5 * rain, torch.zeros_like(dog)])  # one that does not sound is not counted
+    assert surplus_outputs(torch.stack([dog + 0.5 * rain, 0.04 * speech]), sources) == -1
+    assert surplus_outputs(torch.stack([dog + 0.5 * rain, 0.06 * speech]), sources) == 0  # 0.05 is the border
+    assert surplus_outputs(torch.stack([dog, 0.2 * rain, 0.3 * rain]), sources) == 1
+    channels = surplus_outputs(
+        torch.stack([dog.expand(2, -1), torch.stack([rain, 0 * rain])]), torch.stack([dog.expand(2, -1)] * 2)
+    )
+    assert channels.tolist() == [0, -1]
+    assert surplus_outputs(dog[None], 0 * dog[None]).isnan()
+    with pytest.raises(UsageError, match="hand in"):
+        surplus_outputs(dog[None], dog[None, :-1])
 
 
 def test_count_accuracy() -> None:

@@ -31,6 +31,7 @@ from unweave.train.losses import leak_loss, si_sdr_loss, snr_loss
 from unweave.train.recipes import split_groups
 from unweave.train.recipes.audiosep import AudioSepRecipe
 from unweave.train.recipes.listener import ListenerRecipe
+from unweave.train.recipes.mixit import MixItRecipe
 from unweave.train.recipes.opensep import OpenSepRecipe, collate, train
 
 DATA = Path(__file__).parent / "data"
@@ -302,7 +303,13 @@ def test_config_files_are_strict(config: Path, tmp_path: Path) -> None:
 def test_every_shipped_config_is_readable() -> None:
     for path in (Path(__file__).parent.parent / "configs").glob("*.toml"):
         name = tomllib.loads(path.read_text()).get("recipe", "opensep")
-        kind = {"opensep": OpenSepRecipe, "listener": ListenerRecipe, "audiosep": AudioSepRecipe}[name]
+        kinds = {
+            "opensep": OpenSepRecipe,
+            "listener": ListenerRecipe,
+            "audiosep": AudioSepRecipe,
+            "mixit": MixItRecipe,
+        }
+        kind = kinds[name]
         assert read_toml(kind, path).loop.steps > 0
 
 

@@ -230,8 +230,10 @@ class Mixer:
 
 
 def low_passed(samples: Tensor, cutoff_hz: float, sample_rate: int) -> Tensor:
-    """(..., T) without what lies above `cutoff_hz`, 0 for all of it: much speech was recorded at 16 kHz, which
-    must not give it away, and nobody is to be asked for what cannot be heard."""
+    """(..., T) without what lies above `cutoff_hz`; 0: all of it.
+
+    Much speech was recorded at 16 kHz, which must not give it away.
+    """
     if not cutoff_hz:
         return samples
     length = samples.shape[-1]

@@ -1,5 +1,6 @@
 """Which estimate answers which reference, when their order means nothing."""
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -75,6 +76,29 @@ def assign(scores: Tensor) -> tuple[int, ...]:
             column = came_from[column]
     chosen = {taken_by[column]: column for column in range(columns)}
     return tuple(chosen[row] for row in range(rows))
+
+
+@functools.cache
+def sharings(estimates: int, references: int) -> Tensor:
+    """Every way to give each estimate to one reference: the mixing matrices of mixture invariant training.
+
+    Wisdom et al., "Unsupervised Sound Separation Using Mixture Invariant Training", NeurIPS 2020, equation
+    3. A reference may get several estimates, or none.
+
+    Args:
+        estimates: M, how many there are.
+        references: K, how many there are.
+
+    Returns:
+        (K ** M, K, M) of 0 and 1; a column of each matrix has a single 1.
+
+    >>> sharings(2, 2)[:, 0].tolist()
+    [[1.0, 1.0], [1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]
+    """
+    # A table that was first made under inference mode would break every later backward pass.
+    with torch.inference_mode(False):
+        owners = torch.cartesian_prod(*[torch.arange(references)] * estimates).view(-1, estimates)
+        return (owners[:, None] == torch.arange(references)[:, None]).float()
 
 
 def _shortest_path(

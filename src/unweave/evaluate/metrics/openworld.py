@@ -24,6 +24,7 @@ from unweave.types import Query, QueryEncoder
 
 TextSimilarity = Callable[[Sequence[str], Sequence[str]], Tensor]  # P and R texts -> (P, R), 1 = the same
 
+_HEARD = 0.01  # of the weakest source's power, 20 dB down: an output below it is as good as silent
 _ROUNDING = 1e-14  # of the signal's power, 140 dB down: an error below it is float32 rounding
 
 
@@ -88,6 +89,41 @@ def count_accuracy(predicted: Tensor, true: Tensor) -> Tensor:
         if not bool((counts == counts.double().floor()).all()) or bool((counts < 0).any()):
             raise UsageError(f"counts are whole numbers from 0 on; the {name} ones are {counts.tolist()}")
     return (predicted == true).double()
+
+
+def surplus_outputs(outputs: Tensor, sources: Tensor) -> Tensor:
+    """By how many outputs a mixture was split too finely, or not finely enough, by unconditional separation.
+
+    An output counts if it is less than 20 dB weaker than the weakest source that sounds. Under- and
+    over-separation of Wisdom et al., "What's All the FUSS About Free Universal Sound Separation Data?",
+    ICASSP 2021, are the shares of mixtures below and above 0.
+
+    Args:
+        outputs: (M, ..., T).
+        sources: (K, ..., T).
+
+    Returns:
+        (...) float64: 0 where as many outputs sound as sources, negative where sounds share an output; NaN
+        where no source sounds.
+
+    Raises:
+        UsageError: shapes differ, or a sample is NaN or infinite.
+
+    >>> tones = torch.eye(3)
+    >>> surplus_outputs(torch.stack([tones[0] + tones[1], 0.01 * tones[2], tones[2]]), tones).item()
+    -1.0
+    """
+    if outputs.shape[1:] != sources.shape[1:]:
+        raise UsageError(
+            f"outputs and sources are (number, ..., time) of one mixture, got {tuple(outputs.shape)} and "
+            f"{tuple(sources.shape)}; hand in what was split and what it was made of"
+        )
+    check_finite(outputs, "outputs")
+    check_finite(sources, "sources")
+    ours, theirs = _power(outputs.double()), _power(sources.double())
+    weakest = theirs.masked_fill(theirs == 0, torch.inf).amin(0)
+    surplus = (ours > _HEARD * weakest).sum(0) - (theirs > 0).sum(0)
+    return surplus.double().masked_fill(weakest.isinf(), torch.nan)
 
 
 @dataclass(frozen=True)
