@@ -9,11 +9,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from unweave import hub
+from unweave import encoders, hub
 from unweave.data.manifest import Clip, DecodedClips, cache_folder, read_manifest
 from unweave.data.mixtures import Mixer, MixingConfig, Mixture
+from unweave.encoders import TextEncoder
 from unweave.encoders.minilm import MiniLM
-from unweave.errors import ModelError
+from unweave.errors import ModelError, UsageError
+from unweave.language.prompts import PromptConfig, Prompts
 from unweave.models import channels_last
 from unweave.models.opensep import OpenSep, OpenSepConfig
 from unweave.signal.bands import band_matrix
@@ -30,14 +32,23 @@ class OpenSepRecipe:
     recipe: str = "opensep"
     model: OpenSepConfig = field(default_factory=OpenSepConfig)
     mixing: MixingConfig = field(default_factory=MixingConfig)
+    prompts: PromptConfig = field(default_factory=PromptConfig)
+    without: tuple[str, ...] = ()  # labels left out, to be tested on as sounds never met
     loop: LoopConfig = field(default_factory=LoopConfig)
     start: str = ""  # weights to start from; tensors they lack begin at random
     batch: int = 12  # mixtures of one update
     text_noise: float = 0.3  # standard deviation added to text tokens, relative to theirs
     scale: float = 0.3  # share of the SNR in the loss of present queries; the rest does not depend on scale
     gate: float = 3.0  # weight of the cross-entropy of presence
+    level_weights: tuple[float, ...] = (1.0, 1.0)  # of a query for one source, and for two or more
     leak: float = 0.1  # weight of the level of absent queries, against dB of signal-to-noise ratio
     validation: int = 128  # mixtures of held-out training groups
+
+    def __post_init__(self) -> None:
+        if not self.level_weights or min(self.level_weights) < 0 or not any(self.level_weights):
+            raise ValueError(
+                f"level_weights wants numbers from 0 on, one of them above; got {self.level_weights}"
+            )
 
 
 def train(
@@ -62,6 +73,23 @@ def train(
         OutputError: `out` holds another run and `resume` was not asked for.
     """
     recipe = open_run(OpenSepRecipe, config, out, resume, steps)
+    return run(recipe, data, out, resume=resume, report=report)
+
+
+def run(
+    recipe: OpenSepRecipe,
+    data: Path,
+    out: Path,
+    *,
+    resume: bool = False,
+    report: Callable[[dict[str, Any]], None] | None = None,
+) -> Path:
+    """Train as `recipe` says, in a folder of its own; else as `train`.
+
+    Raises:
+        ModelError: there is nothing in `out` to resume, or the text encoder is of another size than the
+            network.
+    """
     learned, validation, encoder = _material(recipe, data)
     torch.manual_seed(recipe.loop.seed)  # layers draw their first weights from the global generator
     model = channels_last(OpenSep(recipe.model))
@@ -87,15 +115,26 @@ def train(
     return weights
 
 
-def _material(recipe: OpenSepRecipe, data: Path) -> tuple[Mixer, list[Batch], MiniLM]:
+def _material(recipe: OpenSepRecipe, data: Path) -> tuple[Mixer, list[Batch], TextEncoder]:
     """What to learn from, what to validate with (none where no label has five groups), and the encoder."""
     cache = cache_folder()
-    encoder = MiniLM()
+    encoder = encoders.load(recipe.model.text)
+    if encoder.dim != recipe.model.text_dim:
+        raise ModelError(
+            f"the text encoder {recipe.model.text!r} writes tokens of {encoder.dim} features, the network "
+            f"reads {recipe.model.text_dim}; set text_dim to the former"
+        )
+    names = encoder if isinstance(encoder, MiniLM) else MiniLM()
+    prompts = None if recipe.prompts.kind == "mixed" else Prompts(recipe.prompts, names).ways
 
     def mixer(clips: list[Clip], seed: int) -> Mixer:
-        return Mixer(DecodedClips(data, clips, recipe.model.sample_rate, cache), recipe.mixing, seed)
+        decoded = DecodedClips(data, clips, recipe.model.sample_rate, cache)
+        return Mixer(decoded, recipe.mixing, seed, prompts)
 
-    kept, held_out = split_groups(read_manifest(data, "train"))
+    clips = [clip for clip in read_manifest(data, "train") if clip.label not in recipe.without]
+    if not clips:
+        raise UsageError(f"every label of {data} is left out of training; shorten `without`")
+    kept, held_out = split_groups(clips)
     validation = []
     if held_out:
         unheard = mixer(held_out, recipe.loop.seed + 1)
@@ -106,13 +145,13 @@ def _material(recipe: OpenSepRecipe, data: Path) -> tuple[Mixer, list[Batch], Mi
     return mixer(kept, recipe.loop.seed), validation, encoder
 
 
-def collate(mixer: Mixer, numbers: range, encoder: MiniLM, recipe: OpenSepRecipe, noise: float) -> Batch:
+def collate(mixer: Mixer, numbers: range, encoder: TextEncoder, recipe: OpenSepRecipe, noise: float) -> Batch:
     """Draw mixtures and reduce them to what `step` needs.
 
     Returns:
         "power", "magnitude": (B, bands, N) means over the bins of a band; "mixed": (B, bands, N) energies;
         "shared": (B, Q, bands, N) and "wanted": (B, Q), see `losses`; "text": (B, Q, L, D) and "known":
-        (B, Q, L). A query with "wanted" 0 is absent.
+        (B, Q, L); "weight": (B, Q) of each query in the loss. A query with "wanted" 0 is absent.
     """
     items = [mixer.draw(number) for number in numbers]
     config = recipe.model
@@ -140,7 +179,9 @@ def collate(mixer: Mixer, numbers: range, encoder: MiniLM, recipe: OpenSepRecipe
         common = torch.randn(len(text), 1, text.shape[2], generator=draw)
         each = torch.randn(text.shape, generator=draw)
         text = text + noise * text[known].std() * (0.5**0.5) * (common + each)
+    sources = torch.stack([item.wanted.sum(1) for item in items]).long()  # (B, Q), 0 of what is absent
     return {
+        "weight": torch.tensor(recipe.level_weights)[sources.clamp(1, len(recipe.level_weights)) - 1],
         "power": torch.stack(power),
         "magnitude": torch.stack(magnitude),
         "mixed": torch.stack(mixed),
@@ -155,9 +196,9 @@ def step(model: nn.Module, batch: Batch, recipe: OpenSepRecipe) -> dict[str, Ten
     """Losses of one batch from `collate`.
 
     Returns:
-        "loss" to descend; "si_sdr" and "snr" of present queries before the gate, in dB, negative; "leak" of
-        absent queries after it, in dB; "gate", the cross-entropy of presence; "told", the share of queries
-        whose gate is right.
+        "loss" to descend; "si_sdr" and "snr" of present queries before the gate, in dB, negative, weighted as
+        the recipe says; "leak" of absent queries after it, in dB; "gate", the cross-entropy of presence;
+        "told", the share of queries whose gate is right.
     """
     network: Any = model
     with torch.autocast("cpu", torch.bfloat16):
@@ -167,7 +208,8 @@ def step(model: nn.Module, batch: Batch, recipe: OpenSepRecipe) -> dict[str, Ten
     mixed = batch["mixed"][:, None].expand_as(mask)
     there = batch["wanted"] > 0
     asked = mask[there], mixed[there], batch["shared"][there], batch["wanted"][there]
-    snr, si_sdr = snr_loss(*asked).mean(), si_sdr_loss(*asked).mean()
+    weight = batch["weight"][there] / batch["weight"][there].mean().clamp(min=1e-6)
+    snr, si_sdr = (weight * snr_loss(*asked)).mean(), (weight * si_sdr_loss(*asked)).mean()
     gated = mask[~there] * gate[~there].sigmoid()[:, None, None]
     leak = leak_loss(gated, mixed[~there]).mean() if (~there).any() else snr.new_zeros(())
     presence = nn.functional.binary_cross_entropy_with_logits(gate, there.float())
