@@ -18,6 +18,7 @@ from torch import Tensor
 from unweave.data.manifest import Clip
 
 Choice = TypeVar("Choice")
+Prompts = Callable[[str], Sequence[str]]  # label -> the only ways to ask for it, one of which is drawn
 PHRASES = (
     "the sound of {}",
     "sound of {}",
@@ -31,6 +32,7 @@ PHRASES = (
     "someone recorded {}",
 )
 KINDS = ("{}", "the sound of a {}", "a {}", "some kind of {}", "any {}")
+PAIRS = ((0, 1), (2, 3))  # y1 = x1 + x2 and y2 = x3 + x4
 GRID = 4000  # samples; lengths that an FFT resamples quickly are multiples of it
 
 
@@ -52,6 +54,7 @@ class MixingConfig:
     low_pass: float = 0.3  # chance that the whole mixture is cut at 3 to 12 kHz
     tilt_db: float = 6.0  # each source's spectrum is tilted and bent by up to this
     reverb: float = 0.25  # chance that a source sounds in a room
+    levels: float = 0.0  # chance of four sources in two pairs, and of queries for these and for those
 
 
 @dataclass(frozen=True)
@@ -94,16 +97,21 @@ class Labels:
 
     Two labels overlap if a listener could call them the same, or if one may hold the other; the table
     comes with the package. They are never mixed, nor is one asked for as absent while the other plays.
+
+    Args:
+        labels: any number of times each.
+        prompts: how labels are asked for; None: in all the ways of `wording`.
     """
 
-    def __init__(self, labels: Sequence[str]) -> None:
+    def __init__(self, labels: Sequence[str], prompts: Prompts | None = None) -> None:
         known = _known()
         self.names = sorted(set(labels))
         self.number = {name: index for index, name in enumerate(self.names)}
         facts = [known.get(name, {}) for name in self.names]
         self.other_names = [tuple(fact.get("names", ())) for fact in facts]
-        self.sounds_like = [tuple(fact.get("sounds_like", ())) for fact in facts]
+        self.sounds_like = [descriptions(name) for name in self.names]
         self.kinds = [frozenset(fact.get("kinds", ())) for fact in facts]
+        self.prompts = [tuple(prompts(name)) for name in self.names] if prompts else []
         self.overlap = torch.eye(len(self.names), dtype=torch.bool)
         for index, name in enumerate(self.names):
             for other in known.get(name, {}).get("overlaps", ()):
@@ -121,6 +129,8 @@ class Labels:
         What it sounds like is said in half of them: a label of a single recording is else learned by heart,
         and the words of a sound never met say nothing (OpenSep, section 3.2).
         """
+        if self.prompts:
+            return _one_of(self.prompts[label], draw)
         name, kind = self.names[label], _uniform(draw)
         if self.other_names[label] and _uniform(draw) < 0.4:
             name = _one_of(self.other_names[label], draw)
@@ -139,6 +149,15 @@ def known_labels() -> tuple[str, ...]:
     return tuple(_known())
 
 
+def descriptions(label: str) -> tuple[str, ...]:
+    """How the sound of a label sounds, in several ways; none for a label that the package does not know.
+
+    >>> len(descriptions("dog barking")), descriptions("quokka")
+    (4, ())
+    """
+    return tuple(_known().get(label, {}).get("sounds_like", ()))
+
+
 @functools.cache
 def _known() -> dict[str, dict[str, Any]]:
     source = resources.files("unweave.data").joinpath("labels.json")
@@ -149,9 +168,9 @@ def _known() -> dict[str, dict[str, Any]]:
 class Mixer:
     """Draws mixtures of different labels from decoded clips."""
 
-    def __init__(self, clips: Clips, config: MixingConfig, seed: int) -> None:
+    def __init__(self, clips: Clips, config: MixingConfig, seed: int, prompts: Prompts | None = None) -> None:
         self.clips, self.config, self.seed = clips, config, seed
-        self.labels = Labels([clip.label for clip in clips.clips])
+        self.labels = Labels([clip.label for clip in clips.clips], prompts)
         # Label -> group -> clips: a recording cut into ten clips is still one recording.
         self.of_label: list[dict[str, list[int]]] = [{} for _ in self.labels.names]
         for index, clip in enumerate(clips.clips):
@@ -168,14 +187,16 @@ class Mixer:
         count = 2 + int(torch.multinomial(torch.tensor(config.sources), 1, generator=draw))
         if config.alone and _uniform(draw) < config.alone:
             count = 1
-        labels = self._different(count, draw)
+        paired = bool(config.levels) and _uniform(draw) < config.levels
+        labels = self._different(4 if paired else count, draw)
         count = len(labels)
         sources = torch.stack([self._source(label, draw) for label in labels])
         power = sources.square().mean(1, keepdim=True).clamp(min=1e-12)
         gains = (torch.rand(count, 1, generator=draw) * 2 - 1) * config.gain_db
         gains[0] = 0
         sources = sources * (10 ** (gains / 20) / power.sqrt())
-        texts, wanted = self._questions(labels, draw)
+        paired = paired and count == 4  # a small corpus may have no four labels that go together
+        texts, wanted = self._levels(labels, draw) if paired else self._questions(labels, draw)
         cut = _uniform(draw) < config.low_pass
         cutoff = 3000 * 4 ** _uniform(draw) if cut else 0.0
         return Mixture(sources, tuple(labels), tuple(texts), wanted, cutoff)
@@ -196,9 +217,8 @@ class Mixer:
         order = torch.randperm(count, generator=draw).tolist()
         texts, wanted = [], torch.zeros(config.queries, count)
         for row in range(config.queries):
-            free = self.weights.masked_fill(self.labels.overlap[labels].any(0), 0)
-            if row == config.queries - 1 and _uniform(draw) < config.absent and free.any():
-                texts.append(self.labels.wording(int(torch.multinomial(free, 1, generator=draw)), draw))
+            if (absent := self._absent(row, labels, draw)) is not None:
+                texts.append(absent)
                 continue
             asked = [order[row % count]]
             kinds = sorted(self.labels.kinds[labels[asked[0]]])
@@ -212,6 +232,32 @@ class Mixer:
                 texts.append(" and ".join(self.labels.wording(labels[source], draw) for source in asked))
             wanted[row, asked] = 1
         return texts, wanted
+
+    def _levels(self, labels: list[int], draw: torch.Generator) -> tuple[list[str], Tensor]:
+        """The same for four sources in two pairs: sources and pairs in any order, each once in six queries.
+
+        The multi-level mix-and-separate of OpenSep, section 3.4.
+        """
+        targets: list[tuple[int, ...]] = [*PAIRS, *((source,) for source in range(len(labels)))]
+        order = torch.randperm(len(targets), generator=draw).tolist()
+        texts, wanted = [], torch.zeros(self.config.queries, len(labels))
+        for row in range(self.config.queries):
+            if (absent := self._absent(row, labels, draw)) is not None:
+                texts.append(absent)
+                continue
+            asked = targets[order[row % len(order)]]
+            texts.append(" and ".join(self.labels.wording(labels[source], draw) for source in asked))
+            wanted[row, list(asked)] = 1
+        return texts, wanted
+
+    def _absent(self, row: int, labels: list[int], draw: torch.Generator) -> str | None:
+        """For some of the last queries, words for what is not there."""
+        if row < self.config.queries - 1 or _uniform(draw) >= self.config.absent:
+            return None
+        free = self.weights.masked_fill(self.labels.overlap[labels].any(0), 0)
+        if not free.any():
+            return None
+        return self.labels.wording(int(torch.multinomial(free, 1, generator=draw)), draw)
 
     def _source(self, label: int, draw: torch.Generator) -> Tensor:
         """(T,) a stretch of a random clip of `label`, where it sounds, sped up, slowed down or bent."""

@@ -105,13 +105,15 @@ class _Settings:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bar for reading a file."""
+    """No progress bar for reading a file, and no report of tensors that nobody asked for, a head's say."""
     from transformers import logging
 
-    shown = logging.is_progress_bar_enabled()
+    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(level)
         if shown:
             logging.enable_progress_bar()

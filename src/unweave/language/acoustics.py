@@ -99,14 +99,19 @@ def stated(entry: str, by: str = "table", note: str = "") -> Sound:
     )
 
 
-def told(chat: Chat, name: str) -> Sound:
+def told(chat: Chat, name: str, prompt: str = "knowledge") -> Sound:
     """What a chat says of a sound.
+
+    Args:
+        chat: asked.
+        name: of one sound.
+        prompt: "knowledge", with five worked examples, or "knowledge-zero-shot", with none.
 
     Raises:
         ChatError: it does not answer, not what was asked, with limits in the wrong order, or that the name
             is of no sound.
     """
-    found = ask(chat, fill("knowledge", name), SCHEMA)
+    found = ask(chat, fill(prompt, name), SCHEMA)
     if not found["is_sound"]:
         raise ChatError(f"the chat knows no sound named {name[:60]!r}")
     pitch = found["fundamental_hz"]

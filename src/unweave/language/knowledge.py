@@ -46,11 +46,11 @@ class Knowledge:
         self._encoder = encoder
         self._found: dict[str, str] = {}
 
-    def enriched(self, query: Query) -> str:
+    def enriched(self, query: Query, always: bool = False) -> str:
         """What to tell a network of a query: its words, and after each sound it never met how that sounds.
 
         What the query itself says of the sound goes first; what is not known stays as it is, and so does a
-        name that was trained on, which says more to the network than a description.
+        name that was trained on, which says more to the network than a description; unless `always` is set.
 
         Raises:
             ModelError: the vectors of the names are missing, damaged, or older than the table.
@@ -61,7 +61,7 @@ class Knowledge:
         names = [name.strip() for name in SEVERAL.split(text) if name.strip()]
         if self.sounds_like(text) or not names or not all(map(self.sounds_like, names)):
             names = [text]
-        news = [self._news_of(name) for name in names]
+        news = [self.sounds_like(name) if always else self._news_of(name) for name in names]
         told = " and ".join(wording(Query(*pair)) for pair in zip(names, news, strict=True))
         return told if any(news) and self._encoder.reads(told) else text
 

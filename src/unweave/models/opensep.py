@@ -1,4 +1,4 @@
-"""The OpenSep separator, small: a U-Net over band levels that is told in words what to keep.
+"""The OpenSep separator, small or full-sized: a U-Net over band levels that is told in words what to keep.
 
 After Mahmud and Marculescu, "OpenSep: Leveraging Large Language Models with Textual Inversion for Open
 World Audio Separation" (EMNLP 2024): a U-Net on the mixture's spectrogram with self-attention and
@@ -32,16 +32,30 @@ class OpenSepConfig:
     widths: tuple[int, ...] = (32, 64, 128, 192)  # channels per level; each halves bands and frames
     heads: int = 6  # of every attention
     layers: int = 2  # transformer layers in the deepest level, on each of the two ways
-    text_dim: int = 384  # size of a text token, 384 for all-MiniLM-L6-v2
+    above: tuple[int, ...] = ()  # the same in the levels above it, the nearest first; no others have any
+    text: str = "minilm"  # what encodes the words, a name for `encoders.load`
+    text_dim: int = 384  # size of a text token, 384 for all-MiniLM-L6-v2, 768 for RoBERTa-base
     dropout: float = 0.0  # share of channels and token features silenced while training
 
     def __post_init__(self) -> None:
         if self.bands % self.stride:
             raise ValueError(f"bands must be a multiple of {self.stride}, 2 per level; got {self.bands}")
-        if self.widths[-1] % self.heads:
+        if len(self.above) >= len(self.widths) or min(self.above, default=0) < 0:
             raise ValueError(
-                f"the deepest width must be a multiple of heads; got {self.widths}, {self.heads}"
+                f"above wants 0 or more layers for each of at most {len(self.widths) - 1} levels, one fewer "
+                f"than widths; got {self.above}"
             )
+        attended = [width for width, layers in zip(self.widths, self.per_level, strict=True) if layers]
+        if any(width % self.heads for width in (*attended, self.widths[-1])):
+            raise ValueError(
+                f"a width with attention must be a multiple of heads, so the deepest one as well; got "
+                f"{self.widths}, {self.heads}"
+            )
+
+    @property
+    def per_level(self) -> tuple[int, ...]:
+        """Transformer layers of every level, from the first on."""
+        return ((0,) * len(self.widths) + self.above[::-1] + (self.layers,))[-len(self.widths) :]
 
     @property
     def stride(self) -> int:
@@ -68,6 +82,7 @@ class Encoder(nn.Module):
         tokens = config.bands // config.stride
         self.position = nn.Parameter(torch.randn(tokens, top) * 0.02)
         self.hear = nn.ModuleList(Layer(top, config.heads, config.dropout) for _ in range(config.layers))
+        self.hear_above = nn.ModuleList(Attention(config, level) for level in range(len(widths) - 1))
 
     def features(self, power: Tensor, magnitude: Tensor) -> Tensor:
         """Levels as the network hears them, independent of the recording's gain.
@@ -98,8 +113,8 @@ class Encoder(nn.Module):
         """
         x = self.stem(features.contiguous(memory_format=torch.channels_last))
         levels = []
-        for residual, narrow in zip(self.down, self.narrow, strict=True):
-            x = residual(x)
+        for residual, hear, narrow in zip(self.down, self.hear_above, self.narrow, strict=True):
+            x = hear(residual(x))
             levels.append(x)
             x = narrow(x)
         x = self.deepest(x)
@@ -126,6 +141,9 @@ class OpenSep(Encoder):
         self.widen = nn.ModuleList(nn.Conv2d(deep, wide * 4, 1) for wide, deep in reverse)
         self.skip = nn.ModuleList(nn.Conv2d(wide, wide, 1) for wide, _ in reverse)
         self.up = nn.ModuleList(Residual(wide, config.dropout, config.text_dim) for wide, _ in reverse)
+        self.seek_above = nn.ModuleList(
+            Attention(config, level, config.text_dim) for level in reversed(range(len(reverse)))
+        )
         self.mask = nn.Conv2d(widths[0], 4, 1)
         self.found, self.asked = nn.Linear(top, top), nn.Linear(config.text_dim, top)
         self.sure = nn.Sequential(nn.Linear(4, 32), nn.SiLU(), nn.Linear(32, 1))
@@ -154,9 +172,10 @@ class OpenSep(Encoder):
         gate = (there * weight.softmax(-1)).sum(-1)
         x = tokens.transpose(1, 2).unflatten(2, deep.shape[2:])
         mean = _mean(text, known)
-        for level, widen, skip, up in zip(levels[-2::-1], self.widen, self.skip, self.up, strict=True):
+        steps = zip(levels[-2::-1], self.widen, self.skip, self.up, self.seek_above, strict=True)
+        for level, widen, skip, up, seek in steps:
             x = functional.pixel_shuffle(widen(x), 2) + _repeat(skip(level), queries)
-            x = up(x, mean)
+            x = seek(up(x, mean), text, known)
         mask = functional.pixel_shuffle(self.mask(x), 2)[:, 0]
         return mask.unflatten(0, (count, queries)), gate.unflatten(0, (count, queries))
 
@@ -242,6 +261,31 @@ class Residual(nn.Module):
             scale, shift = self.film(text)[..., None, None].to(y.dtype).chunk(2, dim=1)
             y = y * (1 + scale) + shift
         return x + self.second(y)  # type: ignore[no-any-return]
+
+
+class Attention(nn.Module):
+    """The transformer layers of one level above the deepest, among all places of its map; often none."""
+
+    def __init__(self, config: OpenSepConfig, level: int, text_dim: int | None = None) -> None:
+        super().__init__()
+        width, rows = config.widths[level], config.bands // 2 ** (level + 1)
+        count = config.per_level[level]
+        self.layers = nn.ModuleList(
+            Layer(width, config.heads, config.dropout, text_dim) for _ in range(count)
+        )
+        self.position = nn.Parameter(torch.randn(rows, width) * 0.02) if count else None
+
+    def forward(self, x: Tensor, text: Tensor | None = None, known: Tensor | None = None) -> Tensor:
+        """(B, C, H, W) map, (B, L, D) text, (B, L) bool -> (B, C, H, W)."""
+        if self.position is None:
+            return x
+        # A place is known by its frequency; time has no beginning.
+        places = self.position[:, None].expand(-1, x.shape[3], -1).flatten(0, 1)
+        tokens = x.flatten(2).transpose(1, 2) + places.to(x.dtype)
+        for layer in self.layers:
+            tokens = layer(tokens, text, known)
+        changed: Tensor = tokens.transpose(1, 2).unflatten(2, x.shape[2:])
+        return changed
 
 
 class Layer(nn.Module):

@@ -1,6 +1,6 @@
 """OpenSep: words in, a mask on the mixture's own spectrogram out. Network in `models/opensep.py`.
 
-The network is told how a sound sounds beside its name, from `language/knowledge.py` where the query does
+The network is told how a sound sounds beside its name, by `language/prompts.py` where the query does
 not say: it was trained so, and it is what lets it find sounds whose name it never met.
 """
 
@@ -10,10 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from unweave import hub
+from unweave import encoders, hub
+from unweave.encoders import TextEncoder
 from unweave.encoders.minilm import MiniLM
-from unweave.errors import QueryError, UsageError
-from unweave.language.knowledge import Knowledge
+from unweave.errors import ModelError, QueryError, UsageError
+from unweave.language.prompts import PromptConfig, Prompts
 from unweave.models import channels_last
 from unweave.models.opensep import OpenSep, OpenSepConfig
 from unweave.signal.stft import istft, stft
@@ -23,9 +24,30 @@ from unweave.types import Query
 class OpenSepSeparator:
     """Masks one mixture for any number of queries; what does not depend on the query is computed once."""
 
-    def __init__(self, network: OpenSep, encoder: MiniLM, device: str = "cpu") -> None:
+    def __init__(
+        self, network: OpenSep, encoder: TextEncoder, device: str = "cpu", prompts: Prompts | None = None
+    ) -> None:
+        """Put the engine together.
+
+        Args:
+            network: on `device`, like the encoder.
+            encoder: of the kind that the network was trained with.
+            device: as torch names it.
+            prompts: what the network is told of a query; by default as the shipped weights are.
+
+        Raises:
+            ModelError: the encoder's tokens are not of the size that the network reads.
+        """
+        if encoder.dim != network.config.text_dim:
+            raise ModelError(
+                f"the network reads text tokens of {network.config.text_dim} features, the encoder writes "
+                f"{encoder.dim}; use the encoder that the weights name, {network.config.text!r}"
+            )
         self.network, self.encoder, self.device = network, encoder, device
-        self.knowledge = Knowledge(encoder)
+        if prompts is None:
+            names = encoder if isinstance(encoder, MiniLM) else MiniLM(device)
+            prompts = Prompts(PromptConfig(), names)
+        self.prompts = prompts
         self.sample_rate = network.config.sample_rate
 
     @torch.inference_mode()
@@ -77,7 +99,7 @@ class OpenSepSeparator:
         """
         if not query.text.strip():
             raise QueryError("this engine listens to words; give the query a text beside its example")
-        return self.knowledge.enriched(query)
+        return self.prompts.of(query)
 
 
 def load(weights: Path, device: str = "cpu") -> OpenSepSeparator:
@@ -87,4 +109,4 @@ def load(weights: Path, device: str = "cpu") -> OpenSepSeparator:
         ModelError: the file, or the text encoder, is missing or damaged.
     """
     network = hub.load(OpenSep, OpenSepConfig, weights, device)
-    return OpenSepSeparator(channels_last(network), MiniLM(device), device)
+    return OpenSepSeparator(channels_last(network), encoders.load(network.config.text, device), device)

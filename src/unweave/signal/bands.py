@@ -15,7 +15,11 @@ def band_edges(bins: int, bands: int) -> tuple[int, ...]:
 
     >>> band_edges(9, 5)
     (0, 1, 2, 3, 5, 9)
+    >>> band_edges(3, 3)
+    (0, 1, 2, 3)
     """
+    if bins == bands:
+        return tuple(range(bins + 1))
     for single in range(1, bands):
         ratio = (bins / single) ** (1 / (bands - single))
         if single * (ratio - 1) >= 1:

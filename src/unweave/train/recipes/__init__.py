@@ -4,6 +4,7 @@ import importlib
 import json
 import pkgutil
 import tomllib
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,7 +14,7 @@ from unweave.config import read_toml
 from unweave.data.manifest import Clip, DecodedClips, cache_folder, read_manifest
 from unweave.data.mixtures import MakeMixer, Mixtures
 from unweave.data.shards import ShardMixer, is_sharded, read_index
-from unweave.errors import OutputError, UnknownNameError
+from unweave.errors import OutputError, UnknownNameError, UsageError
 from unweave.train import processes
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def save_run(model: "nn.Module", out: Path, engine: str) -> Path:
 
 
 def open_mixtures(
-    data: Path, sample_rate: int, seed: int, make: MakeMixer
+    data: Path, sample_rate: int, seed: int, make: MakeMixer, without: Sequence[str] = ()
 ) -> tuple[Mixtures, Mixtures | None]:
     """Mixtures to learn from and, of other groups, to validate with, of split "train".
 
@@ -82,8 +83,17 @@ def open_mixtures(
             out where there are five or more.
         seed: of the mixtures to learn from; the next one is that of the others.
         make: makes a mixer of clips.
+        without: labels to leave out.
+
+    Raises:
+        UsageError: no label is left, or some are to be left out of shards, which are read as they are.
     """
     if is_sharded(data):
+        if without:
+            raise UsageError(
+                f"{data} holds shards, which are read as they are; to leave {len(without)} labels out, give "
+                f"the folder of their manifest"
+            )
         shards = read_index(data)
         kept, last = (shards[:-1], shards[-1:]) if len(shards) >= 5 else (shards, [])
         place = (processes.place(), processes.count())
@@ -93,7 +103,10 @@ def open_mixtures(
     def decoded(clips: list[Clip]) -> DecodedClips:
         return DecodedClips(data, clips, sample_rate, cache_folder())
 
-    kept_clips, held_out = split_groups(read_manifest(data, "train"))
+    clips = [clip for clip in read_manifest(data, "train") if clip.label not in without]
+    if not clips:
+        raise UsageError(f"every label of {data} is left out of training; shorten `without`")
+    kept_clips, held_out = split_groups(clips)
     return make(decoded(kept_clips), seed), make(decoded(held_out), seed + 1) if held_out else None
 
 

@@ -9,10 +9,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from unweave import hub
+from unweave import encoders, hub
 from unweave.data.mixtures import Clips, Mixer, MixingConfig, Mixture, Mixtures
+from unweave.encoders import TextEncoder
 from unweave.encoders.minilm import MiniLM
 from unweave.errors import ModelError
+from unweave.language.prompts import PromptConfig, Prompts
 from unweave.models import channels_last
 from unweave.models.opensep import OpenSep, OpenSepConfig
 from unweave.signal.bands import band_matrix
@@ -30,14 +32,23 @@ class OpenSepRecipe:
     recipe: str = "opensep"
     model: OpenSepConfig = field(default_factory=OpenSepConfig)
     mixing: MixingConfig = field(default_factory=MixingConfig)
+    prompts: PromptConfig = field(default_factory=PromptConfig)
+    without: tuple[str, ...] = ()  # labels left out, to be tested on as sounds never met
     loop: LoopConfig = field(default_factory=LoopConfig)
     start: str = ""  # weights to start from; tensors they lack begin at random
     batch: int = 12  # mixtures of one update
     text_noise: float = 0.3  # standard deviation added to text tokens, relative to theirs
     scale: float = 0.3  # share of the SNR in the loss of present queries; the rest does not depend on scale
     gate: float = 3.0  # weight of the cross-entropy of presence
+    level_weights: tuple[float, ...] = (1.0, 1.0)  # of a query for one source, and for two or more
     leak: float = 0.1  # weight of the level of absent queries, against dB of signal-to-noise ratio
     validation: int = 128  # mixtures of held-out training groups
+
+    def __post_init__(self) -> None:
+        if not self.level_weights or min(self.level_weights) < 0 or not any(self.level_weights):
+            raise ValueError(
+                f"level_weights wants numbers from 0 on, one of them above; got {self.level_weights}"
+            )
 
 
 def train(
@@ -64,6 +75,24 @@ def train(
         OutputError: `out` holds another run and `resume` was not asked for.
     """
     recipe = open_run(OpenSepRecipe, config, out, resume, steps)
+    return run(recipe, data, out, resume=resume, report=report, loop=loop)
+
+
+def run(
+    recipe: OpenSepRecipe,
+    data: Path,
+    out: Path,
+    *,
+    resume: bool = False,
+    report: Callable[[dict[str, Any]], None] | None = None,
+    loop: Loop = fit,
+) -> Path:
+    """Train as `recipe` says, in a folder of its own; else as `train`.
+
+    Raises:
+        ModelError: there is nothing in `out` to resume, or the text encoder is of another size than the
+            network.
+    """
     learned, validation, encoder = _material(recipe, data)
     torch.manual_seed(recipe.loop.seed)  # layers draw their first weights from the global generator
     model = channels_last(OpenSep(recipe.model))
@@ -88,14 +117,22 @@ def train(
     return save_run(model, out, "opensep")
 
 
-def _material(recipe: OpenSepRecipe, data: Path) -> tuple[Mixtures, list[Batch], MiniLM]:
+def _material(recipe: OpenSepRecipe, data: Path) -> tuple[Mixtures, list[Batch], TextEncoder]:
     """What to learn from, what to validate with (none where nothing can be held out), and the encoder."""
-    encoder = MiniLM()
+    encoder = encoders.load(recipe.model.text)
+    if encoder.dim != recipe.model.text_dim:
+        raise ModelError(
+            f"the text encoder {recipe.model.text!r} writes tokens of {encoder.dim} features, the network "
+            f"reads {recipe.model.text_dim}; set text_dim to the former"
+        )
+    names = encoder if isinstance(encoder, MiniLM) else MiniLM()
+    prompts = None if recipe.prompts.kind == "mixed" else Prompts(recipe.prompts, names).ways
 
     def mixer(clips: Clips, seed: int) -> Mixer:
-        return Mixer(clips, recipe.mixing, seed)
+        return Mixer(clips, recipe.mixing, seed, prompts)
 
-    learned, unheard = open_mixtures(data, recipe.model.sample_rate, recipe.loop.seed, mixer)
+    rate, seed = recipe.model.sample_rate, recipe.loop.seed
+    learned, unheard = open_mixtures(data, rate, seed, mixer, recipe.without)
     validation = []
     if unheard is not None and processes.first():
         validation = [
@@ -105,13 +142,16 @@ def _material(recipe: OpenSepRecipe, data: Path) -> tuple[Mixtures, list[Batch],
     return learned, validation, encoder
 
 
-def collate(mixer: Mixtures, numbers: range, encoder: MiniLM, recipe: OpenSepRecipe, noise: float) -> Batch:
+def collate(
+    mixer: Mixtures, numbers: range, encoder: TextEncoder, recipe: OpenSepRecipe, noise: float
+) -> Batch:
     """Draw mixtures and reduce them to what `step` needs.
 
     Returns:
         "power", "magnitude": (B, bands, N) means over the bins of a band; "mixed": (B, bands, N) energies;
         "shared": (B, Q, bands, N) and "wanted": (B, Q), see `losses`; "text": (B, Q, L, D) and "known":
-        (B, Q, L); "counts": (2,), how many queries are present and absent. A query with "wanted" 0 is absent.
+        (B, Q, L); "weight": (B, Q) of each query in the loss; "counts": (2,), the weight of all queries that
+        are present, and how many are absent. A query with "wanted" 0 is absent.
     """
     items = [mixer.draw(number) for number in numbers]
     config = recipe.model
@@ -137,7 +177,10 @@ def collate(mixer: Mixtures, numbers: range, encoder: MiniLM, recipe: OpenSepRec
     if noise:
         text = _blurred(text, known, noise, [mixer.seed * 7_919 + number for number in numbers])
     there = torch.stack(wanted) > 0
+    sources = torch.stack([item.wanted.sum(1) for item in items]).long()  # (B, Q), 0 of what is absent
+    weight = torch.tensor(recipe.level_weights)[sources.clamp(1, len(recipe.level_weights)) - 1]
     return {
+        "weight": weight,
         "power": torch.stack(power),
         "magnitude": torch.stack(magnitude),
         "mixed": torch.stack(mixed),
@@ -145,7 +188,7 @@ def collate(mixer: Mixtures, numbers: range, encoder: MiniLM, recipe: OpenSepRec
         "wanted": torch.stack(wanted),
         "text": text,
         "known": known,
-        "counts": torch.stack([there.sum(), (~there).sum()]).float(),
+        "counts": torch.stack([weight[there].sum(), (~there).sum().float()]),
     }
 
 
@@ -166,9 +209,9 @@ def step(model: nn.Module, batch: Batch, recipe: OpenSepRecipe) -> dict[str, Ten
     """Losses of one batch from `collate`.
 
     Returns:
-        "loss" to descend; "si_sdr" and "snr" of present queries before the gate, in dB, negative; "leak" of
-        absent queries after it, in dB; "gate", the cross-entropy of presence; "told", the share of queries
-        whose gate is right.
+        "loss" to descend; "si_sdr" and "snr" of present queries before the gate, in dB, negative, weighted as
+        the recipe says; "leak" of absent queries after it, in dB; "gate", the cross-entropy of presence;
+        "told", the share of queries whose gate is right.
     """
     network: Any = model
     with torch.autocast(batch["power"].device.type, torch.bfloat16):
@@ -179,7 +222,8 @@ def step(model: nn.Module, batch: Batch, recipe: OpenSepRecipe) -> dict[str, Ten
     there = batch["wanted"] > 0
     asked = mask[there], mixed[there], batch["shared"][there], batch["wanted"][there]
     present, absent = batch["counts"]
-    snr, si_sdr = mean_of(snr_loss(*asked), present), mean_of(si_sdr_loss(*asked), present)
+    weight = batch["weight"][there]
+    snr, si_sdr = (mean_of(weight * loss(*asked), present) for loss in (snr_loss, si_sdr_loss))
     gated = mask[~there] * gate[~there].sigmoid()[:, None, None]
     leak = mean_of(leak_loss(gated, mixed[~there]), absent)
     presence = nn.functional.binary_cross_entropy_with_logits(gate, there.float())
