@@ -12,6 +12,7 @@ from unweave.language.knowledge import plainly
 
 MEANS_THE_SAME = 0.6  # least cosine of two names in the text space that count as one
 SOUNDS_THE_SAME = 0.8  # least cosine of two names as the listener reads them
+TRAINED = 0.85  # other words for a trained label come before it if they are right so much more often
 GAP = 8  # frames of silence, half a second, that do not end a stretch
 
 
@@ -69,10 +70,9 @@ def grouped(sure: Sequence[float], alike: Sounding) -> list[tuple[int, float]]:
     found = []
     while free.any():
         total = torch.maximum(chances, (right_for @ (chances * free)).clamp(max=1.0))
+        rank = (total * (1 - (1 - TRAINED) * (1 - labels))).tolist()
         # Of names that are as probably right the likeliest itself; rounding must not decide.
-        best = max(
-            free.nonzero()[:, 0].tolist(), key=lambda name: (round(float(total[name]), 6), sure[name], -name)
-        )
+        best = max(free.nonzero()[:, 0].tolist(), key=lambda name: (round(rank[name], 6), sure[name], -name))
         found.append((best, float(total[best])))
         for name in free.nonzero()[:, 0].tolist():
             if name == best or alike.like(name, [best]) is not None:
