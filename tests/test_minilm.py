@@ -38,6 +38,16 @@ def test_a_text_is_encoded_alike_alone_in_company_and_ahead(encoder: MiniLM) -> 
     assert not together[~mask].any()
 
 
+def test_memory_for_texts_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(minilm, "KEPT", 2)
+    bounded, texts = MiniLM(), ["dog", "rain", "a cat", "wind"]
+    expected, _ = bounded.tokens(texts)
+    for text in texts:
+        bounded.remember([text])
+        assert len(bounded._known) <= 3
+    assert torch.equal(bounded.tokens(texts)[0], expected)
+
+
 def test_sound_words_are_read_too(encoder: MiniLM) -> None:
     plain, told = encoder.encode([Query("gong"), Query("gong", sounds_like="low metallic shimmer")])
     assert (plain @ told).item() < 0.99

@@ -19,6 +19,7 @@ from unweave.types import Query
 SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 HUB_NAME, HUB_REVISION = "sentence-transformers/all-MiniLM-L6-v2", "c9745ed1d9f207416be6d2e6f8de32d1f16199bf"
 LONGEST = 256  # word pieces of one query, as the model was trained
+KEPT = 20_000  # texts that are remembered for training; of 30 word pieces each, 0.9 GB
 
 
 def folder() -> Path:
@@ -104,6 +105,8 @@ class MiniLM:
 
     def remember(self, texts: Sequence[str]) -> None:
         """Encode many new texts at once, several times as fast as `tokens` would; for training."""
+        if len(self._known) > KEPT:
+            self._known.clear()  # prompts of drawn pairs never end
         by_length: dict[int, list[tuple[str, list[int]]]] = {}
         for text in dict.fromkeys(texts):
             if text not in self._known:
