@@ -319,7 +319,8 @@ def test_features_are_measured_against_what_is_usual(clips: DecodedClips, small:
     network.mean, network.spread = usual(network, mixer, recipe)
     assert network.training, "as it was left"
     power, magnitude, _, _ = heard(network, mixer, range(50))
-    features = network.eval().joined(network.collect(network.encoder.features(power, magnitude)))
+    with torch.no_grad():
+        features = network.eval().joined(network.collect(network.encoder.features(power, magnitude)))
     assert features.mean().abs() < 0.1
     assert abs(float(features.std()) - 1) < 0.2
 
@@ -353,6 +354,9 @@ def test_the_loss_is_small_for_right_answers_only() -> None:
             self.logits = logits
             self.encoder = ListenerNetwork(SMALL).encoder
 
+        def collect(self, features: torch.Tensor) -> list[torch.Tensor]:
+            return [features]
+
         def judge(self, levels: list[torch.Tensor]) -> torch.Tensor:
             return levels[0]
 
@@ -362,7 +366,8 @@ def test_the_loss_is_small_for_right_answers_only() -> None:
         def score(self, vectors: torch.Tensor, words: object) -> torch.Tensor:
             return self.logits
 
-    batch = {"level0": torch.rand(1, 2, 4), "texts": torch.zeros(3, 4), "fits": fits}
+    batch = {"power": torch.rand(1, 64, 8), "magnitude": torch.rand(1, 64, 8), "fits": fits}
+    batch |= {"texts": torch.zeros(3, 4)}
     batch |= {"weight": torch.ones(3), "rank": torch.tensor(1.0), "counts": (fits == 1).any(-1).sum()[None]}
     good, bad = (step(Fixed(logits), batch) for logits in (right, wrong))
     assert good["loss"] < 0.01

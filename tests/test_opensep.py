@@ -13,7 +13,6 @@ from safetensors import safe_open
 from unweave import hub, separators
 from unweave.encoders.minilm import MiniLM
 from unweave.errors import ModelError, QueryError, UnknownNameError
-from unweave.models.listener import ListenerConfig, ListenerNetwork
 from unweave.models.opensep import OpenSep, OpenSepConfig
 from unweave.separators.opensep import OpenSepSeparator
 from unweave.signal.bands import band_edges, band_matrix
@@ -140,20 +139,17 @@ def test_saved_and_loaded_weights_answer_alike(network: OpenSep, encoder: MiniLM
     assert not list(tmp_path.glob(".*")), "a temporary file was left"
 
 
-def test_the_shipped_networks_answer_as_they_were_recorded() -> None:
-    """Numbers that they gave before the network could have more attention than they have."""
+def test_the_shipped_network_answers_as_it_was_recorded() -> None:
+    """Numbers that it gave before the network could have more attention than it has."""
     recorded = json.loads((Path(__file__).parent / "recorded.json").read_text())
     draw = torch.Generator().manual_seed(5)
     network = hub.load(OpenSep, OpenSepConfig, hub.path_of(hub.find("opensep-small")))
-    ears = hub.load(ListenerNetwork, ListenerConfig, hub.path_of(hub.find("listener")))
     features, text = torch.randn(1, 3, 128, 37, generator=draw), torch.randn(1, 2, 5, 384, generator=draw)
     known = torch.ones(1, 2, 5, dtype=torch.bool)
     known[0, 1, 3:] = False
     mask, gate = network(features, text, known)
-    heard = ears.judge(ears.collect(torch.randn(1, 3, 128, 64, generator=draw)))
     assert mask[0, :, ::40, ::12].flatten().tolist() == pytest.approx(recorded["mask"], abs=1e-3)
     assert gate.flatten().tolist() == pytest.approx(recorded["gate"], abs=1e-3)
-    assert heard[0, ::4, ::100].flatten().tolist() == pytest.approx(recorded["heard"], abs=1e-3)
 
 
 def test_damaged_and_foreign_weights_are_named(network: OpenSep, tmp_path: Path) -> None:
